@@ -1,0 +1,200 @@
+"""What passes between the rooms: frozen dataclasses with the shapes in their types.
+
+`*b` is any number of batch axes; V views, H and W pixels, N surfels, P vertices, F faces. The conventions (axes, pixels,
+colours, units) are in CONVENTIONS.md.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Cameras:
+    """Pinhole cameras, one size for all."""
+
+    c2w: Float[Tensor, "*b V 4 4"]
+    """Camera to world. The camera has +X right, +Y up and looks along -Z; the world is right-handed with +Y up."""
+    intrinsics: Float[Tensor, "*b V 3 3"]
+    """In pixels; (0.5, 0.5) is the centre of the upper left pixel."""
+    height: int
+    width: int
+
+    @property
+    def num_views(self) -> int:
+        return self.c2w.shape[-3]
+
+    def __getitem__(self, index: slice | list[int]) -> "Cameras":
+        """Some of the views (no batch axes)."""
+        return Cameras(self.c2w[index], self.intrinsics[index], self.height, self.width)
+
+    def to(self, *args, **kwargs) -> "Cameras":
+        return dataclasses.replace(self, c2w=self.c2w.to(*args, **kwargs), intrinsics=self.intrinsics.to(*args, **kwargs))
+
+
+@dataclass(frozen=True, eq=False)
+class PosedViews:
+    """Images of one object with the cameras that took them."""
+
+    rgb: Float[Tensor, "*b V 3 H W"]
+    """sRGB in [0, 1], straight (not multiplied by alpha)."""
+    alpha: Float[Tensor, "*b V 1 H W"]
+    cameras: Cameras
+    depth: Float[Tensor, "*b V 1 H W"] | None = None
+    """Along the view axis in scene units; 0 where nothing is."""
+
+    @property
+    def num_views(self) -> int:
+        return self.rgb.shape[-4]
+
+    def to(self, *args, **kwargs) -> "PosedViews":
+        depth = None if self.depth is None else self.depth.to(*args, **kwargs)
+        return PosedViews(
+            self.rgb.to(*args, **kwargs), self.alpha.to(*args, **kwargs), self.cameras.to(*args, **kwargs), depth
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Surfels:
+    """2D Gaussian discs, always activated (no logits). Local +Z is the normal."""
+
+    means: Float[Tensor, "*b N 3"]
+    quats: Float[Tensor, "*b N 4"]
+    """wxyz, unit length."""
+    scales: Float[Tensor, "*b N 2"]
+    """Standard deviations along the two tangents, in scene units."""
+    opacities: Float[Tensor, "*b N"]
+    colors: Float[Tensor, "*b N 3"]
+    """sRGB in [0, 1]."""
+
+    @property
+    def num_surfels(self) -> int:
+        return self.means.shape[-2]
+
+    def detach(self) -> "Surfels":
+        return Surfels(*(getattr(self, f.name).detach() for f in dataclasses.fields(self)))
+
+    def to(self, *args, **kwargs) -> "Surfels":
+        return Surfels(*(getattr(self, f.name).to(*args, **kwargs) for f in dataclasses.fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class RenderOutput:
+    """What the surfel rasterizer sees from each camera."""
+
+    rgb: Float[Tensor, "*b V 3 H W"]
+    """sRGB over the background that was asked for."""
+    alpha: Float[Tensor, "*b V 1 H W"]
+    depth: Float[Tensor, "*b V 1 H W"]
+    """Expected depth along the view axis, 0 where alpha is 0."""
+    normals: Float[Tensor, "*b V 3 H W"]
+    """World axes, unit length, towards the camera; 0 where alpha is 0."""
+    distortion: Float[Tensor, "*b V 1 H W"]
+    median_depth: Float[Tensor, "*b V 1 H W"]
+    """Depth of the surfel that brings the transmittance to one half; mask it with alpha > 0.5."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles, counter-clockwise from outside."""
+
+    vertices: Float[np.ndarray, "P 3"]
+    faces: Int[np.ndarray, "F 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class TexturedMesh:
+    """A mesh with one texture. Vertices are split along the seams of the atlas."""
+
+    vertices: Float[np.ndarray, "P 3"]
+    faces: Int[np.ndarray, "F 3"]
+    normals: Float[np.ndarray, "P 3"]
+    uvs: Float[np.ndarray, "P 2"]
+    """(0, 0) is the upper left corner of the texture, as glTF has it."""
+    albedo: UInt8[np.ndarray, "Ht Wt 3"]
+    """sRGB."""
+    roughness: float = 0.8
+    metallic: float = 0.0
+
+
+@dataclass(frozen=True)
+class ViewRig:
+    """The cameras that a reconstructor was trained for: an orbit around the origin of the normalised frame."""
+
+    azimuths: tuple[float, ...]
+    """Radians; 0 is the front (+Z), a quarter turn is +X."""
+    elevations: tuple[float, ...]
+    """Radians; positive is above."""
+    radius: float = 1.5
+    fovy: float = 0.8569566627292158  # 49.1 degrees
+    image_size: int = 448
+
+
+@dataclass(frozen=True)
+class TextPrompt:
+    """A sentence that describes one object."""
+
+    text: str
+    negative: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImage:
+    """One picture of the object from an unknown camera."""
+
+    rgb: Float[Tensor, "3 H W"]
+    alpha: Float[Tensor, "1 H W"]
+
+
+Quality = Literal["draft", "standard", "high"]
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What a person can set."""
+
+    quality: Quality = "standard"
+    reconstructor: str = "auto"
+    refine: bool = True
+    target_faces: int = 20_000
+    """Upper limit of triangles, 100 to 500,000."""
+    texture_size: int = 1024
+    """Edge length of the base colour texture in pixels, 128 to 8192."""
+    seed: int = 0
+    device: str = "auto"
+
+
+@dataclass(frozen=True, eq=False)
+class GenerateRequest:
+    """One job for the pipeline."""
+
+    source: TextPrompt | SourceImage | PosedViews
+    options: GenerateOptions = field(default_factory=GenerateOptions)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """x -> scale * rotation @ x + translation, from the normalised frame to the world of the captures."""
+
+    scale: float
+    rotation: Float[Tensor, "3 3"]
+    translation: Float[Tensor, "3"]
+
+    def apply(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+        """Points of the normalised frame -> points of the world."""
+        rotation, translation = self.rotation.to(points), self.translation.to(points)
+        return self.scale * points @ rotation.T + translation
+
+    def inverse_apply(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+        """Points of the world -> points of the normalised frame."""
+        rotation, translation = self.rotation.to(points), self.translation.to(points)
+        return (points - translation) @ rotation / self.scale
+
+    @staticmethod
+    def identity() -> "Similarity":
+        return Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
