@@ -34,7 +34,9 @@ class Cameras:
         return Cameras(self.c2w[index], self.intrinsics[index], self.height, self.width)
 
     def to(self, *args, **kwargs) -> "Cameras":
-        return dataclasses.replace(self, c2w=self.c2w.to(*args, **kwargs), intrinsics=self.intrinsics.to(*args, **kwargs))
+        return dataclasses.replace(
+            self, c2w=self.c2w.to(*args, **kwargs), intrinsics=self.intrinsics.to(*args, **kwargs)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,3 +200,12 @@ class Similarity:
     @staticmethod
     def identity() -> "Similarity":
         return Similarity(1.0, torch.eye(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Reconstruction:
+    """What a reconstructor gives: surfels, and where it has one a mesh that they lie on."""
+
+    surfels: Surfels
+    scaffold: Mesh | None = None
+    """Triangles of which face i carries surfel i. Refinement needs one; without it the surfels are meshed first."""

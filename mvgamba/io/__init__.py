@@ -1,1 +1,1 @@
-
+"""Files in and out: images, folders of posed views, GLB."""

@@ -5,9 +5,13 @@ kernel on ranges of its index from a small pool of threads. Kernels for it take 
 their thread index, and must not add to the same memory from two chunks (`wp.atomic_add` is not atomic on a CPU).
 """
 
+import contextlib
 import functools
 import importlib.util
+import logging
 import os
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,9 +32,25 @@ def warp() -> Any:
     """The module `warp`, initialised without its banner."""
     import warp as wp
 
-    wp.config.quiet = True
-    wp.init()
+    wp.config.log_level = logging.ERROR  # its INFO goes to stdout, where a program's answer belongs
+    with _stderr_silenced():
+        wp.init()  # without a CUDA driver its native part says so at any log level
     return wp
+
+
+@contextlib.contextmanager
+def _stderr_silenced() -> Iterator[None]:
+    """Also what native code writes."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def num_threads() -> int:
