@@ -1,0 +1,252 @@
+"""The command line: `mvgamba views DIR -o OUT.glb`, `mvgamba eval`, `mvgamba doctor`.
+
+The only place that reads arguments and environment, sets up logging and prints.
+"""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from mvgamba import __version__
+from mvgamba.errors import Cancelled, MVGambaError
+from mvgamba.progress import CancelToken, Progress
+
+EXIT_BAD_INPUT = 2
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Console entry point. Returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        return int(args.run(args))
+    except Cancelled:
+        _say_error(args, "CANCELLED", "Stopped; nothing was written.")
+        return EXIT_INTERRUPTED
+    except MVGambaError as error:
+        _say_error(args, error.reason, str(error))
+        return EXIT_BAD_INPUT if error.reason.startswith("INVALID") else EXIT_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mvgamba", description="Posed views of an object to a textured mesh.")
+    parser.add_argument("--version", action="version", version=f"mvgamba {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print JSON, one object a line, instead of text")
+    common.add_argument("--verbose", action="store_true", help="log what happens to stderr")
+
+    views = commands.add_parser(
+        "views",
+        parents=[common],
+        help="posed images -> GLB",
+        description="Reconstruct the object that a folder of posed RGBA images shows. The GLB overlays the captured object.",
+    )
+    views.add_argument("folder", type=Path, help="holds transforms.json and images, or a COLMAP text model")
+    views.add_argument("-o", "--out", type=Path, required=True, help="the GLB to write")
+    _add_options(views)
+    views.set_defaults(run=_views)
+
+    evaluate = commands.add_parser(
+        "eval",
+        parents=[common],
+        help="GLBs -> renders -> reconstructions -> scores",
+        description="Photograph each GLB of a folder, reconstruct it from the pictures, and score the result from other cameras.",
+    )
+    evaluate.add_argument("folder", type=Path, help="a folder of GLB files")
+    evaluate.add_argument(
+        "-o", "--out", type=Path, required=True, help="folder for report.json, table.md and the sheets"
+    )
+    evaluate.add_argument("--views", type=int, default=8, choices=(4, 8, 12, 16, 24), help="input views (default 8)")
+    evaluate.add_argument("--size", type=int, default=256, help="pixels of the input views (default 256)")
+    evaluate.add_argument("--limit", type=int, default=0, help="only the first N objects; 0 means all")
+    evaluate.add_argument("--depth", action="store_true", help="hand over depth as well")
+    evaluate.add_argument("--noise", action="store_true", help="disturb exposure, colour and edges of the inputs")
+    _add_options(evaluate)
+    evaluate.set_defaults(run=_eval)
+
+    doctor = commands.add_parser(
+        "doctor", parents=[common], help="what is installed, what would run, and a short self-test"
+    )
+    doctor.add_argument("--no-self-test", action="store_true", help="leave the self-test out")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quality", choices=("draft", "standard", "high"), default="standard")
+    parser.add_argument("--reconstructor", default="auto", metavar="NAME", help="auto, hull (default auto)")
+    parser.add_argument("--no-refine", action="store_true", help="keep the surfels as the reconstructor gives them")
+    parser.add_argument(
+        "--faces", type=int, default=20_000, metavar="N", help="upper limit of triangles (default 20000)"
+    )
+    parser.add_argument(
+        "--texture", type=int, default=1024, metavar="N", help="edge of the texture in pixels (default 1024)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed and settings, same result")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+
+
+def _options(args: argparse.Namespace) -> Any:
+    from mvgamba.types import GenerateOptions
+
+    return GenerateOptions(
+        quality=args.quality,
+        reconstructor=args.reconstructor,
+        refine=not args.no_refine,
+        target_faces=args.faces,
+        texture_size=args.texture,
+        seed=args.seed,
+        device=args.device,
+    )
+
+
+def _views(args: argparse.Namespace) -> int:
+    # torch takes seconds to load: bad arguments should not wait for it
+    from mvgamba.io.captures import read_captures
+    from mvgamba.io.glb import check_writable
+    from mvgamba.pipeline import check_options, generate
+    from mvgamba.types import GenerateRequest
+
+    options = check_options(_options(args))
+    check_writable(args.out)
+    views = read_captures(args.folder)
+    begin = time.perf_counter()
+    with _Interruptible() as cancel, _display(args) as report:
+        result = generate(GenerateRequest(views, options), report, cancel)
+        cancel.raise_if_cancelled()
+        result.write_glb(args.out)
+    seconds = time.perf_counter() - begin
+    if args.json:
+        print(
+            json.dumps({"event": "done", "out": str(args.out), "total_seconds": round(seconds, 2), **result.facts}),
+            flush=True,
+        )
+    else:
+        print(f"{args.out}: {len(result.mesh.faces)} faces, {result.mesh.albedo.shape[0]} px texture, {seconds:.1f} s")
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder
+    from mvgamba.pipeline import check_options, generate
+    from mvgamba.types import GenerateRequest, PosedViews
+
+    options = check_options(_options(args))
+    settings = EvaluationSettings(
+        num_views=args.views,
+        image_size=args.size,
+        limit=args.limit,
+        with_depth=args.depth,
+        with_noise=args.noise,
+        seed=args.seed,
+    )
+    with _Interruptible() as cancel:
+
+        def reconstruct(views: PosedViews) -> Any:
+            return generate(GenerateRequest(views, options), None, cancel).mesh
+
+        report = evaluate_folder(args.folder, args.out, reconstruct, settings)
+    if args.json:
+        print(json.dumps(report, default=float), flush=True)
+    else:
+        print((args.out / "table.md").read_text(encoding="utf-8"))
+    return 0 if not report.get("failed") else EXIT_FAILED
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from mvgamba.evaluation.doctor import examine, to_text
+
+    facts = examine(self_test=not args.no_self_test)
+    print(json.dumps(facts) if args.json else to_text(facts), flush=True)
+    return 0 if facts["healthy"] else EXIT_FAILED
+
+
+class _Interruptible:
+    """Ctrl-C and SIGTERM set the token; a second Ctrl-C ends at once."""
+
+    def __enter__(self) -> CancelToken:
+        self.token = CancelToken()
+        self._old = {s: signal.signal(s, self._stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self.token
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.token.is_cancelled:
+            os._exit(EXIT_INTERRUPTED)
+        self.token.cancel()
+
+
+class _JsonLines:
+    def __enter__(self) -> "_JsonLines":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def __call__(self, progress: Progress) -> None:
+        line = {"event": "progress", "stage": progress.stage, "fraction": round(progress.fraction, 4)}
+        print(json.dumps(line), flush=True)
+
+
+class _Bar:
+    """One bar for the whole job, with the stage before it and the time left behind it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        self._bar = RichProgress(
+            TextColumn("{task.description:<22}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("Starting", total=1.0)
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        words = {"description": progress.message} if progress.message else {}
+        self._bar.update(self._task, completed=progress.fraction, **words)
+
+
+def _display(args: argparse.Namespace) -> "_JsonLines | _Bar":
+    return _JsonLines() if args.json else _Bar()
+
+
+def _say_error(args: argparse.Namespace, reason: str, message: str) -> None:
+    if args.json:
+        print(json.dumps({"event": "error", "reason": reason, "message": message}), flush=True)
+    print(f"mvgamba: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
