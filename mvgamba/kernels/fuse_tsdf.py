@@ -1,0 +1,28 @@
+"""Depth maps fused into a truncated signed distance field, after Curless and Levoy 1996.
+
+    from mvgamba.kernels.fuse_tsdf import fuse_tsdf
+
+    field = fuse_tsdf(depth, weights, w2c, intrinsics, origin, spacing, (nx, ny, nz), truncation=5 * spacing)
+
+- `depth` (V, H, W) along the view axis; 0 where a pixel meets no surface. `weights` (V, H, W): how much a pixel counts.
+  A pixel with weight and without depth is background: all along its ray space is free. Weight 0 says nothing.
+- `w2c`, `intrinsics`, `origin`, `spacing`, `shape`: as in `carve_silhouettes`.
+- `truncation`: distances in front of a surface are cut there. `behind`: a pixel says nothing farther behind its surface
+  than this, and less and less on the way (half of `truncation` unless told): so a thin plate keeps its two sides.
+- `hull` (nx, ny, nz): a field, positive inside, that the result is cut with, value by value. Saves the work outside.
+
+Gives (nx, ny, nz) float32 in world units within plus or minus `truncation`, **positive inside** as with
+`carve_silhouettes`. A point that is always hidden is inside (+truncation). A point in no picture at all is outside, or
+what `hull` says.
+"""
+
+from mvgamba.kernels.kernel import Kernel, Variant, always
+from mvgamba.kernels.warp_runtime import why_not_on_cpu
+
+fuse_tsdf = Kernel(
+    "fuse_tsdf",
+    [
+        Variant("warp-cpu", "mvgamba.kernels.fuse_tsdf_warp:fuse_tsdf_warp", why_not_on_cpu),
+        Variant("reference", "mvgamba.kernels.fuse_tsdf_reference:fuse_tsdf_reference", always),
+    ],
+)
