@@ -72,6 +72,6 @@ def mesh_of_field(field: np.ndarray, origin: np.ndarray, spacing: float) -> Mesh
     padded = np.pad(field, 1, constant_values=min(-spacing, float(field.min())))
     if not (padded > 0).any():
         raise EmptyReconstruction("The silhouettes have no volume in common; check cameras and alpha.")
-    # skimage winds towards falling values when told that the object is the higher side
-    vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="descent")
+    # in skimage 0.26 "ascent" winds counter-clockwise seen from the lower side
+    vertices, faces, _, _ = marching_cubes(padded, 0.0, gradient_direction="ascent")
     return Mesh((vertices - 1) * spacing + origin, faces.astype(np.int64))

@@ -1,0 +1,154 @@
+"""What is installed here, what would run and why, and whether it works: the answer of `mvgamba doctor`."""
+
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from mvgamba import __version__
+from mvgamba.errors import MVGambaError
+from mvgamba.kernels import all_kernels
+from mvgamba.reconstructor import RECONSTRUCTORS
+
+PACKAGES = (
+    "torch",
+    "numpy",
+    "warp-lang",
+    "scipy",
+    "scikit-image",
+    "trimesh",
+    "xatlas",
+    "fast-simplification",
+    "grpcio",
+    "protobuf",
+)
+OPTIONAL = {
+    "mamba-ssm": "mamba_ssm",
+    "diff-surfel-rasterization": "diff_surfel_rasterization",
+    "gsplat": "gsplat",
+    "nvdiffrast": "nvdiffrast",
+    "diffusers": "diffusers",
+}
+
+
+def examine(*, self_test: bool = True) -> dict[str, Any]:
+    """All facts as plain values. `healthy` is False when the self-test fails or memory or disk are too short for a job."""
+    memory, disk = psutil.virtual_memory(), shutil.disk_usage(tempfile.gettempdir())
+    facts: dict[str, Any] = {
+        "versions": {"mvgamba": __version__, "python": platform.python_version(), "platform": platform.platform()}
+        | {name: _version(name) for name in PACKAGES},
+        "optional": {
+            name: _version(name) if importlib.util.find_spec(module) else None for name, module in OPTIONAL.items()
+        },
+        "devices": _devices(),
+        "kernels": {},
+        "weights": {"reconstructor": None, "generator": None},
+        "reconstructors": RECONSTRUCTORS.names(),
+        "memory_gib": {"total": round(memory.total / 2**30, 1), "free": round(memory.available / 2**30, 1)},
+        "disk_gib": {"free": round(disk.free / 2**30, 1)},
+    }
+    for device in facts["devices"]:
+        table = {}
+        for name, kernel in all_kernels().items():
+            reasons = kernel.explain(device)
+            chosen = next((v for v, reason in reasons.items() if reason is None), None)
+            table[name] = {"uses": chosen, "why_not": {v: r for v, r in reasons.items() if r is not None}}
+        facts["kernels"][device] = table
+    problems = []
+    if memory.available < 2 * 2**30:
+        problems.append("Less than 2 GiB of memory is free; standard quality needs up to 3 GiB. Close other programs.")
+    if disk.free < 2**29:
+        problems.append(f"Less than 0.5 GiB is free in {tempfile.gettempdir()}. Make room or set TMPDIR.")
+    if self_test:
+        facts["self_test"] = _self_test()
+        if not facts["self_test"]["passed"]:
+            problems.append(f"The self-test failed: {facts['self_test']['message']}")
+    facts["problems"] = problems
+    facts["healthy"] = not problems
+    return facts
+
+
+def to_text(facts: dict[str, Any]) -> str:
+    """The same for a person."""
+    lines = ["Versions"]
+    lines += [f"  {name:<22}{version}" for name, version in facts["versions"].items()]
+    lines += ["Optional packages"] + [
+        f"  {name:<26}{version or 'not installed'}" for name, version in facts["optional"].items()
+    ]
+    lines += [f"Memory   {facts['memory_gib']['free']} of {facts['memory_gib']['total']} GiB free"]
+    lines += [f"Disk     {facts['disk_gib']['free']} GiB free for temporary files"]
+    for device, table in facts["kernels"].items():
+        lines.append(f"Kernels on {device}")
+        for name, row in table.items():
+            why = "; ".join(f"not {v}: {r}" for v, r in row["why_not"].items())
+            lines.append(f"  {name:<20}{row['uses']}" + (f"   ({why})" if why else ""))
+    lines.append(f"Reconstructors  {', '.join(facts['reconstructors'])}")
+    lines += [f"Weights  {kind}: {where or 'none'}" for kind, where in facts["weights"].items()]
+    if "self_test" in facts:
+        test = facts["self_test"]
+        lines.append(f"Self-test  {'passed' if test['passed'] else 'FAILED'} in {test['seconds']} s: {test['message']}")
+    lines += [f"Problem: {problem}" for problem in facts["problems"]]
+    lines.append("Healthy." if facts["healthy"] else "Not healthy.")
+    return "\n".join(lines)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _devices() -> dict[str, str]:
+    devices = {"cpu": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"}
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            p = torch.cuda.get_device_properties(i)
+            devices[f"cuda:{i}"] = f"{p.name}, {p.total_memory / 2**30:.0f} GiB, sm_{p.major}{p.minor}"
+    return devices
+
+
+def _self_test() -> dict[str, Any]:
+    """A sphere, photographed by hand from six sides, through the whole pipeline in draft quality."""
+    from mvgamba.cameras import fibonacci_cameras
+    from mvgamba.io.glb import write_glb
+    from mvgamba.pipeline import generate
+    from mvgamba.types import GenerateOptions, GenerateRequest, PosedViews
+
+    begin = time.perf_counter()
+    size, radius, distance = 64, 0.5, 2.0
+    cameras = fibonacci_cameras(6, radius=distance, fovy=0.8, height=size, width=size)
+    at = torch.arange(size) + 0.5
+    x, y = torch.meshgrid(at - size / 2, at - size / 2, indexing="xy")
+    focal = float(cameras.intrinsics[0, 0, 0])
+    # the outline of a sphere is the circle where rays touch it
+    outline = focal * radius / (distance**2 - radius**2) ** 0.5
+    alpha = (outline - torch.hypot(x, y) + 0.5).clamp(0, 1).expand(6, 1, size, size).contiguous()
+    rgb = torch.tensor([0.8, 0.3, 0.2]).view(1, 3, 1, 1).expand(6, 3, size, size).contiguous()
+    options = GenerateOptions(quality="draft", target_faces=1000, texture_size=128)
+    try:
+        mesh = generate(GenerateRequest(PosedViews(rgb, alpha, cameras), options)).mesh
+        with tempfile.TemporaryDirectory() as folder:
+            write_glb(mesh, Path(folder) / "sphere.glb")
+    except (MVGambaError, RuntimeError, ValueError, ImportError, OSError) as error:
+        return {
+            "passed": False,
+            "seconds": round(time.perf_counter() - begin, 1),
+            "message": f"{type(error).__name__}: {error}",
+        }
+    seconds = round(time.perf_counter() - begin, 1)
+    radii = ((mesh.vertices - mesh.vertices.mean(0)) ** 2).sum(1) ** 0.5
+    off = abs(float(radii.mean()) / radius - 1)
+    passed = off < 0.1
+    return {
+        "passed": passed,
+        "seconds": seconds,
+        "message": f"a sphere came back with {len(mesh.faces)} faces and a radius off by {100 * off:.1f} %",
+    }
