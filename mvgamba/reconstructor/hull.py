@@ -42,7 +42,7 @@ class HullReconstructor:
 
     Args:
         resolution: Cells along the longest side.
-        faces: How many surfels at most.
+        faces: About how many surfels, should the grid give more.
     """
 
     name = "hull"
