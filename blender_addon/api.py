@@ -1,0 +1,146 @@
+"""The extension for scripts, in the window or headless:
+
+    from bl_ext.user_default.mvgamba import api
+    row = api.generate(objects=[bpy.data.objects["Barrel"]], wait=True)
+
+Headless Blender fires no timers, so `wait=True` pumps the events itself.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import bpy
+
+from .core.backend_process import BackendCommand, find_backend
+from .core.errors import AddonError, sentence
+from .core.jobs import JobRow, JobState, retry_request, wait_until
+from .core.request import JobOptions, JobRequest, Target
+from .scene.capture import CaptureSettings, capture
+from .scene.folders import user_folder
+from .scene.place import find_sources
+from .scene.session import session
+from .scene.subject import subject_objects
+
+DEFAULT_TIMEOUT = 1800.0
+"""Seconds."""
+
+
+def generate(
+    objects: Iterable[bpy.types.Object] | None = None,
+    *,
+    context: bpy.types.Context | None = None,
+    capture_settings: CaptureSettings | None = None,
+    options: JobOptions | None = None,
+    hide_source: bool = False,
+    collection_name: str = "",
+    wait: bool = True,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> JobRow:
+    """Capture `objects` (else the selection), reconstruct them, and place the result over them.
+
+    With `wait` the row comes back when it has ended; else it comes back at once and the timer brings the result.
+
+    Raises:
+        AddonError: Nothing to capture, no backend; with `wait` also any failure of the job, and DEADLINE_EXCEEDED.
+    """
+    context = context or bpy.context
+    subject = list(objects) if objects is not None else subject_objects(context)
+    if not subject:
+        raise AddonError("CAPTURE_FAILED", "select an object to capture")
+    command = backend_command(context)
+    settings = capture_settings or CaptureSettings()
+    target = Target(
+        scene_name=context.scene.name,
+        filepath=bpy.data.filepath,
+        source_names=tuple(obj.name for obj in subject),
+        source_uids=tuple(obj.session_uid for obj in subject),
+        collection_name=collection_name,
+        hide_source=hide_source,
+    )
+    label = subject[0].name if len(subject) == 1 else f"{subject[0].name} +{len(subject) - 1}"
+    draft = JobRequest(label, (), options or JobOptions(), target)
+    taken = capture(context, subject, settings, jobs_folder() / draft.request_id)
+    request = JobRequest(
+        label,
+        taken.views,
+        draft.options,
+        target,
+        {
+            "views": settings.num_views,
+            "image_size": settings.image_size,
+            "azimuth": settings.azimuth,
+            "margin": settings.margin,
+            "depth": settings.with_depth,
+            "shading": "flat",
+            "center": [float(value) for value in taken.sphere.center],
+            "radius": taken.sphere.radius,
+            "seconds": round(taken.seconds, 3),
+        },
+        draft.request_id,
+    )
+    row = session().submit(request, command, jobs_folder() / draft.request_id)
+    return wait_for(row, timeout=timeout) if wait else row
+
+
+def retry(row: JobRow, *, context: bpy.types.Context | None = None, **changes: object) -> JobRow:
+    """Send an ended job again with the views it had; `changes` are fields of JobOptions."""
+    request = retry_request(row.request, **changes)
+    return session().submit(request, backend_command(context or bpy.context), jobs_folder() / request.request_id)
+
+
+def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None = None) -> JobRow:
+    """Capture the sources of an ended job again, with another number of views."""
+    taken, target = row.request.capture, row.request.target
+    settings = CaptureSettings(num_views, taken["image_size"], taken["azimuth"], taken["margin"], taken["depth"])
+    return generate(
+        find_sources(target),
+        context=context,
+        capture_settings=settings,
+        options=row.request.options,
+        hide_source=target.hide_source,
+        collection_name=target.collection_name,
+        wait=False,
+    )
+
+
+def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:
+    """Pump until a job has ended and its result is placed.
+
+    Raises:
+        AddonError: The job failed or was cancelled, or `timeout` seconds have passed.
+    """
+    done = wait_until(session().pump, lambda: not row.is_active, timeout=timeout)
+    if not done:
+        raise AddonError("DEADLINE_EXCEEDED", f"job {row.job_id} still says {row.text!r} after {timeout:.0f} s")
+    if row.state is not JobState.PLACED:
+        reason = row.reason or "CANCELLED"
+        raise AddonError(reason, sentence(reason, row.message))
+    return row
+
+
+def backend_command(context: bpy.types.Context) -> BackendCommand:
+    """How the preferences say the backend is started. Raises: AddonError, BACKEND_NOT_INSTALLED."""
+    addon = context.preferences.addons.get(__package__)
+    configured = bpy.path.abspath(addon.preferences.backend_path) if addon and addon.preferences.backend_path else ""
+    arguments = addon.preferences.backend_arguments if addon else ""
+    command = find_backend(configured)
+    if command is None:
+        raise AddonError("BACKEND_NOT_INSTALLED", configured)
+    return BackendCommand(
+        command,
+        user_folder("backend"),
+        log_path(),
+        tuple(shlex.split(arguments, posix=sys.platform != "win32")),
+    )
+
+
+def jobs_folder() -> Path:
+    """Where captures and results of the jobs lie, one folder each."""
+    return user_folder("jobs")
+
+
+def log_path() -> Path:
+    """What the local backend writes to its standard error."""
+    return user_folder("logs") / "backend.log"

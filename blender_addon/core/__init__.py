@@ -1,0 +1,1 @@
+"""What the extension knows without Blender: cameras, axes, the client, the life of a job."""

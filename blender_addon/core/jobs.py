@@ -1,0 +1,308 @@
+"""The life of a job as the panel shows it: rows, the events that change them, and the board that holds both.
+
+Worker threads only `post` events. The main thread calls `pump`, which applies them; nothing else changes a row.
+"""
+
+import dataclasses
+import enum
+import logging
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import sentence
+from .request import JobRequest
+
+log = logging.getLogger(__name__)
+
+
+class JobState(enum.StrEnum):
+    """Where a row stands. The server's own states are a part of these."""
+
+    SUBMITTING = "submitting"
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    DOWNLOADING = "downloading"
+    READY = "ready"
+    PLACED = "placed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+FINAL = frozenset({JobState.PLACED, JobState.CANCELLED, JobState.FAILED})
+_CANCELLABLE = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING, JobState.DOWNLOADING, JobState.LOST})
+
+STAGE_LABELS = {
+    "prepare": "Preparing",
+    "multiview": "Making views",
+    "reconstruct": "Reconstructing",
+    "refine": "Refining",
+    "mesh": "Extracting mesh",
+    "texture": "Baking texture",
+    "export": "Writing result",
+}
+
+
+@dataclass(frozen=True)
+class AssetInfo:
+    """A file that the server holds for a job."""
+
+    id: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+    """Hexadecimal."""
+
+
+@dataclass(frozen=True)
+class JobUpdate:
+    """What one message of a watch says; fields that it does not touch are None."""
+
+    sequence: int
+    state: str | None = None
+    """queued, running, cancelling, succeeded, failed or cancelled."""
+    stage: str | None = None
+    fraction: float | None = None
+    message: str | None = None
+    seconds_left: float | None = None
+    queue_position: int | None = None
+    reason: str | None = None
+    error_message: str | None = None
+    assets: tuple[AssetInfo, ...] | None = None
+    log_line: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a worker saw. `request_id` names the row."""
+
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Accepted(Event):
+    """The server has the job."""
+
+    job_id: str
+
+
+@dataclass(frozen=True)
+class Updated(Event):
+    """The server reported on the job."""
+
+    update: JobUpdate
+
+
+@dataclass(frozen=True)
+class Downloading(Event):
+    """Bytes of the result arrived."""
+
+    received: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Downloaded(Event):
+    """The result lies on this machine, whole and verified."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class ConnectionLost(Event):
+    """The server does not answer; the worker goes on trying."""
+
+
+@dataclass(frozen=True)
+class Failed(Event):
+    """The job ended without a result."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class WasCancelled(Event):
+    """The job ended because somebody asked for it."""
+
+
+@dataclass
+class JobRow:
+    """One line of the jobs list. Belongs to the main thread."""
+
+    request: JobRequest
+    state: JobState = JobState.SUBMITTING
+    job_id: str = ""
+    stage: str = ""
+    fraction: float = 0.0
+    seconds_left: float | None = None
+    queue_position: int = 0
+    received: int = 0
+    total: int = 0
+    reason: str = ""
+    message: str = ""
+    result_path: Path | None = None
+    note: str = ""
+    """Why a finished result waits, e.g. for Edit Mode to end."""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    _stage_began: float = field(default_factory=time.monotonic, repr=False)
+
+    @property
+    def id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def is_active(self) -> bool:
+        """Whether somebody still has to do something for it."""
+        return self.state not in FINAL
+
+    @property
+    def can_cancel(self) -> bool:
+        return self.state in _CANCELLABLE
+
+    @property
+    def text(self) -> str:
+        """What the row says."""
+        match self.state:
+            case JobState.SUBMITTING:
+                return "Sending"
+            case JobState.QUEUED:
+                return f"Queued, {self.queue_position} ahead" if self.queue_position else "Queued"
+            case JobState.RUNNING:
+                left = "" if self.seconds_left is None else f"  {self.seconds_left:.0f} s"
+                return f"{STAGE_LABELS.get(self.stage, 'Working')} {100 * self.fraction:.0f} %{left}"
+            case JobState.CANCELLING:
+                return "Cancelling"
+            case JobState.DOWNLOADING:
+                return f"Downloading {self.total / 1e6:.1f} MB"
+            case JobState.READY:
+                return self.note or "Importing"
+            case JobState.PLACED:
+                return f"Placed. {self.note}" if self.note else "Placed"
+            case JobState.CANCELLED:
+                return "Cancelled"
+            case JobState.LOST:
+                return "Connection lost, reconnecting"
+            case JobState.FAILED:
+                return sentence(self.reason, self.message)
+
+    def enter_stage(self, stage: str) -> None:
+        """Close the clock of the stage before; the clock is ours, so it includes the way there and back."""
+        now = time.monotonic()
+        if self.stage:
+            self.stage_seconds[self.stage] = self.stage_seconds.get(self.stage, 0.0) + now - self._stage_began
+        self.stage, self._stage_began = stage, now
+
+
+class JobBoard:
+    """All rows of this session, newest first."""
+
+    def __init__(self) -> None:
+        self.rows: list[JobRow] = []
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def add(self, request: JobRequest) -> JobRow:
+        row = JobRow(request)
+        self.rows.insert(0, row)
+        return row
+
+    def find(self, request_id: str) -> JobRow | None:
+        return next((row for row in self.rows if row.id == request_id), None)
+
+    @property
+    def num_active(self) -> int:
+        return sum(row.is_active for row in self.rows)
+
+    def post(self, event: Event) -> None:
+        """Hand an event over, from any thread."""
+        self._events.put(event)
+
+    def pump(self, *, limit: int = 1000) -> bool:
+        """Apply what has arrived; whether any row changed. At most `limit` events, so that a redraw never waits."""
+        changed = False
+        for _ in range(limit):
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                break
+            row = self.find(event.request_id)
+            if row is not None:
+                apply(row, event)
+                changed = True
+        return changed
+
+    def clear_finished(self) -> None:
+        self.rows = [row for row in self.rows if row.is_active]
+
+
+def apply(row: JobRow, event: Event) -> None:
+    """Change a row as an event says. A row that has ended stays as it is, whatever still arrives."""
+    if not row.is_active or row.state is JobState.READY:
+        return
+    match event:
+        case Accepted(job_id=job_id):
+            row.job_id = job_id
+            _enter(row, JobState.QUEUED)
+        case Updated(update=update):
+            _apply_update(row, update)
+        case Downloading(received=received, total=total):
+            row.received, row.total = received, total
+            _enter(row, JobState.DOWNLOADING)
+        case Downloaded(path=path):
+            row.enter_stage("")
+            row.result_path = path
+            row.fraction = 1.0
+            row.state = JobState.READY
+        case ConnectionLost():
+            _enter(row, JobState.LOST)
+        case Failed(reason=reason, message=message):
+            row.enter_stage("")
+            row.reason, row.message = reason, message
+            row.state = JobState.FAILED
+        case WasCancelled():
+            row.enter_stage("")
+            row.state = JobState.CANCELLED
+
+
+def _enter(row: JobRow, state: JobState) -> None:
+    # Once a person has clicked Cancel the row says so until the server has answered.
+    if row.state is not JobState.CANCELLING:
+        row.state = state
+
+
+def _apply_update(row: JobRow, update: JobUpdate) -> None:
+    if update.state in ("queued", "running", "cancelling"):
+        _enter(row, JobState(update.state))
+    elif row.state is JobState.LOST and update.state is None:
+        _enter(row, JobState.RUNNING)
+    if update.stage and update.stage != row.stage:
+        row.enter_stage(update.stage)
+    if update.fraction is not None:
+        row.fraction = max(row.fraction, update.fraction)
+    if update.queue_position is not None:
+        row.queue_position = update.queue_position
+    row.seconds_left = update.seconds_left
+    if update.log_line:
+        log.debug("%s: %s", row.id, update.log_line)
+
+
+def retry_request(request: JobRequest, **changes: object) -> JobRequest:
+    """The same job again under a new identity, with some options changed."""
+    fresh = JobRequest(request.label, request.views, request.options, request.target, request.capture)
+    return dataclasses.replace(fresh, options=dataclasses.replace(fresh.options, **changes))
+
+
+def wait_until(pump: Callable[[], object], done: Callable[[], bool], *, timeout: float, interval: float = 0.05) -> bool:
+    """Pump until `done`; False when `timeout` seconds have passed. For scripts, where no timer fires."""
+    deadline = time.monotonic() + timeout
+    while True:
+        pump()
+        if done():
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(interval)

@@ -1,0 +1,43 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from blender_addon.core.errors import REMEDIES, remedy, sentence
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_reason_of_the_library_has_a_sentence():
+    errors = pytest.importorskip("mvgamba.errors", reason="the library is not importable here")
+
+    def tree(cls):
+        yield cls
+        for sub in cls.__subclasses__():
+            yield from tree(sub)
+
+    missing = {cls.reason for cls in tree(errors.MVGambaError)} - REMEDIES.keys()
+    assert not missing
+
+
+def test_every_button_is_an_operator_of_the_extension():
+    source = (ROOT / "blender_addon" / "ui" / "operators.py").read_text()
+    operators = set(re.findall(r'bl_idname = "([a-z_.]+)"', source))
+    assert {row.operator for row in REMEDIES.values()} <= operators
+
+
+def test_sentences_are_short_and_have_no_final_period():
+    for row in REMEDIES.values():
+        assert 5 < len(row.sentence) < 60 and not row.sentence.endswith(".")
+        assert row.button == row.button.title().replace(" As ", " as ")
+
+
+def test_the_detail_of_the_server_follows_on_one_line():
+    assert (
+        sentence("OUT_OF_MEMORY", "needed 11.2 GB,\n7.9 GB free.") == "Not enough memory: needed 11.2 GB, 7.9 GB free"
+    )
+    assert sentence("QUEUE_FULL", "32 jobs") == "The backend's queue is full"
+
+
+def test_a_reason_of_a_newer_server_is_still_a_sentence():
+    assert remedy("NOT_YET_INVENTED") is REMEDIES["INTERNAL"]
