@@ -1,0 +1,124 @@
+"""The rasterizer of 2D Gaussian surfels: what it computes, what it takes and gives, and who can run it.
+
+After Huang et al. 2024, "2D Gaussian Splatting for Geometrically Accurate Radiance Fields". For a surfel with centre p,
+unit tangents a and b, normal n and standard deviations s_u and s_v, all in the OpenCV frame of a camera, the ray
+D = ((x - cx) / fx, (y - cy) / fy, 1) of a pixel meets the plane of the disc at depth z = (n.p) / (n.D), at
+u = (zD - p).a / s_u and v = (zD - p).b / s_v. With
+
+    rho3 = u^2 + v^2                 (only where z >= near)
+    rho2 = 2 |pixel - projected centre|^2        (a low-pass filter of sqrt(1/2) pixels)
+    rho  = min(rho3, rho2)
+    alpha = min(0.99, opacity exp(-rho / 2)), nothing below 1/255
+
+the surfels are blended in order of the depth of their centres, w_i = alpha_i T_i, until T would fall below 1e-4. Where
+the low-pass filter wins, the depth is that of the centre, so that a disc seen edge-on cannot throw depths far off.
+Distortion is the sum over pairs of w_i w_j (m_i - m_j)^2 with m(z) from 0 at `DISTORTION_NEAR` to 1 at `DISTORTION_FAR`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mvgamba.errors import InvalidCameras, InvalidInput
+from mvgamba.kernels.kernel import Kernel, Variant, always
+from mvgamba.kernels.warp_runtime import why_not_on_cpu
+
+ALPHA_MAX = 0.99
+ALPHA_MIN = 1.0 / 255.0
+TRANSMITTANCE_MIN = 1e-4
+COSINE_MIN = 1e-3
+"""A surfel whose plane is closer than this to the ray to its centre is seen edge-on and is not drawn."""
+HORIZON = 1e-6
+"""A ray that meets the plane of a surfel farther away than 1 / HORIZON of the surfel's depth does not meet it."""
+DISTORTION_NEAR = 0.5
+DISTORTION_FAR = 4.0
+"""Objects in the unit ball seen from 1.5 to 2.5 away lie between them."""
+DISTORTION_SLOPE = DISTORTION_NEAR * DISTORTION_FAR / (DISTORTION_FAR - DISTORTION_NEAR)
+"""m(z) = constant - slope / z; the constant has no say in differences."""
+NEAR = 0.2
+FAR = 100.0
+
+
+@dataclass(frozen=True, eq=False)
+class SurfelPlanes:
+    """What each camera sees, as sums over surfels; every plane is differentiable."""
+
+    rgb: Float[Tensor, "V 3 H W"]
+    """Sum of w c: premultiplied, over black."""
+    alpha: Float[Tensor, "V 1 H W"]
+    depth: Float[Tensor, "V 1 H W"]
+    """Sum of w z, not divided by alpha."""
+    normals: Float[Tensor, "V 3 H W"]
+    """Sum of w n in world axes, each n turned towards the camera; not unit length."""
+    median_depth: Float[Tensor, "V 1 H W"]
+    """Depth of the last surfel that is met while the transmittance is above one half, 0 where none is."""
+    distortion: Float[Tensor, "V 1 H W"]
+
+
+def check_inputs(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    w2c: Tensor,
+    intrinsics: Tensor,
+    *,
+    height: int,
+    width: int,
+    near: float,
+    far: float,
+) -> None:
+    """Shapes, types and devices, for every variant.
+
+    Raises:
+        InvalidInput: Surfels, sizes or depths cannot be used.
+        InvalidCameras: There is no camera, or matrices have the wrong shape.
+    """
+    n = means.shape[0] if means.ndim else -1
+    wanted = {"means": (n, 3), "quats": (n, 4), "scales": (n, 2), "opacities": (n,), "colors": (n, 3)}
+    given = {"means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors}
+    for name, shape in wanted.items():
+        if given[name].shape != shape:
+            words = ", ".join(["N", *map(str, shape[1:])])
+            raise InvalidInput(f"{name} must have shape ({words}) with N = {n}, got {tuple(given[name].shape)}.")
+    views = w2c.shape[0] if w2c.ndim else 0
+    if views == 0:
+        raise InvalidCameras("At least one view is needed, got none.")
+    for name, matrix, size in (("w2c", w2c, 4), ("intrinsics", intrinsics, 3)):
+        if matrix.shape != (views, size, size):
+            raise InvalidCameras(f"{name} must have shape ({views}, {size}, {size}), got {tuple(matrix.shape)}.")
+    for name, tensor in {**given, "w2c": w2c, "intrinsics": intrinsics}.items():
+        if tensor.dtype != means.dtype or tensor.device != means.device or not tensor.is_floating_point():
+            raise InvalidInput(
+                f"{name} must be floating point with the type and device of means ({means.dtype} on {means.device}), "
+                f"got {tensor.dtype} on {tensor.device}."
+            )
+    if not (0 < height <= 32767 and 0 < width <= 32767):
+        raise InvalidInput(f"height and width must be 1 to 32767 pixels, got {height} x {width}.")
+    if not (0 < near < far and math.isfinite(near)):
+        raise InvalidInput(f"near and far must be 0 < near < far, got {near} and {far}.")
+
+
+def log_threshold(opacities: Tensor) -> Tensor:
+    """The rho at which a surfel falls below `ALPHA_MIN`; negative or NaN for one that is never seen."""
+    return 2.0 * torch.log(opacities.detach() / ALPHA_MIN)
+
+
+rasterize_surfels = Kernel(
+    "rasterize_surfels",
+    [
+        Variant("warp-cpu", "mvgamba.kernels.rasterize_surfels_warp:rasterize_surfels_warp", why_not_on_cpu),
+        Variant("reference", "mvgamba.kernels.rasterize_surfels_reference:rasterize_surfels_reference", always),
+    ],
+)
+"""rasterize_surfels(means, quats, scales, opacities, colors, w2c, intrinsics, *, height, width, near, far) -> SurfelPlanes
+
+One scene seen by V cameras: means (N, 3), quats (N, 4) wxyz of any length, scales (N, 2), opacities (N), colors (N, 3), w2c
+(V, 4, 4) in the OpenCV frame, intrinsics (V, 3, 3) without skew. Gradients flow to the five tensors of the surfels, not to the
+cameras. Surfels with a parameter that is not finite, with a scale that is not positive, with the centre outside [near, far], or
+seen edge-on are not drawn and get gradient zero. Raises InvalidInput and InvalidCameras (see `check_inputs`).
+"""

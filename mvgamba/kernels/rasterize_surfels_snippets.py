@@ -1,0 +1,569 @@
+"""The C++ of the surfel rasterizer for CPUs: 16 lanes at a time in clang's vector extensions, no header, no library.
+
+Warp's bundled clang compiles these bodies. Lanes are 16 surfels while projecting and a block of 4 x 4 pixels while blending;
+16 blocks make a tile of 16 x 16. Where a machine has no 512-bit registers, clang splits the vectors.
+
+A record is what a surfel is to one camera, `RECORD` floats; with (dx, dy) the offset of a pixel from the projected centre
+and slope = 1 + W.(dx, dy): u = U.(dx, dy) / slope, v = V.(dx, dy) / slope, z = depth / slope.
+
+    0 1 centre   2 3 U   4 5 V   6 7 W   8 depth   9 threshold of rho   10 opacity   11 1 / depth
+    12 13 14 colour      16 17 18 world normal, towards the camera
+
+A gradient row is what one tile says about one surfel, `RECORD` floats, to be summed over tiles and views:
+
+    0 1 2 sum of du (dx, dy, 1)   3 4 5 of dv   6 7 8 of dslope, where u and v are numerators
+    9 10 of the low-pass centre   11 opacity    12 13 14 colour    15 depth    16 17 18 normal
+"""
+
+from mvgamba.kernels.rasterize_surfels import (
+    ALPHA_MAX,
+    COSINE_MIN,
+    DISTORTION_SLOPE,
+    HORIZON,
+    TRANSMITTANCE_MIN,
+)
+
+RECORD = 20
+VIEW = 16
+"""Floats per camera: the nine of the rotation, three of the translation, fx, fy, cx, cy."""
+TILE_SIZE = 16
+
+CONSTANTS = f"""
+constexpr int RECORD = {RECORD}, VIEW = {VIEW};
+constexpr float ALPHA_MAX = {ALPHA_MAX}f, COSINE_MIN = {COSINE_MIN}f, HORIZON = {HORIZON}f;
+constexpr float DISTORTION_SLOPE = {DISTORTION_SLOPE}f, TRANSMITTANCE_MIN = {TRANSMITTANCE_MIN}f;
+"""
+
+VECTORS = (
+    CONSTANTS
+    + r"""
+typedef float vf __attribute__((vector_size(64)));
+typedef float vf_unaligned __attribute__((vector_size(64), aligned(4)));
+typedef int vi __attribute__((vector_size(64)));
+struct simd {
+    static inline bool any(vi mask) { return __builtin_reduce_or(mask) != 0; }
+    static inline vf sqrt(vf x) { return __builtin_elementwise_sqrt(x); }
+    static inline vf max(vf a, vf b) { return __builtin_elementwise_max(a, b); }
+    static inline vf min(vf a, vf b) { return __builtin_elementwise_min(a, b); }
+    // exp(x) for x in [-80, 0]; relative error 2e-7.
+    static inline vf exp(vf x) {
+        const vf t = x * 1.44269504088896f;
+        const vf whole = __builtin_elementwise_roundeven(t);
+        const vf f = t - whole;
+        vf p = f * 1.535336188319500e-4f + 1.339887440266574e-3f;
+        p = p * f + 9.618437357674640e-3f;
+        p = p * f + 5.550332471162809e-2f;
+        p = p * f + 2.402264791363012e-1f;
+        p = p * f + 6.931472028550421e-1f;
+        p = p * f + 1.0f;
+        return (vf)((vi)p + (__builtin_convertvector(whole, vi) << 23));
+    }
+    // Sums of neighbours of a, then of b.
+    static inline vf fold(vf a, vf b) {
+        return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)
+             + __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    }
+    static inline vf fold4(vf a, vf b, vf c, vf d) { return fold(fold(a, b), fold(c, d)); }
+};
+"""
+)
+
+CAMERA = r"""
+struct camera_frame {
+    vf nrm, qw, qx, qy, qz;       // length of the quaternion and its direction
+    vf ax, ay, az, bx, by, bz, nx, ny, nz;  // axes in the world
+    vf px, py, pz, aX, aY, aZ, bX, bY, bZ;  // centre and tangents in the camera
+    vf facing, X, Y, su, sv, A00, A01, A10, A11, I00, I01, I10, I11, t0, t1;
+    vf mx, my, mz;
+    inline void gather(const float* means, const float* quats, const float* scales, int begin, int count) {
+        for (int l = 0; l < 16; ++l) {
+            const long i = begin + l < count ? begin + l : count - 1;
+            mx[l] = means[3 * i]; my[l] = means[3 * i + 1]; mz[l] = means[3 * i + 2];
+            qw[l] = quats[4 * i]; qx[l] = quats[4 * i + 1]; qy[l] = quats[4 * i + 2]; qz[l] = quats[4 * i + 3];
+            su[l] = scales[2 * i]; sv[l] = scales[2 * i + 1];
+        }
+        nrm = simd::sqrt(qw * qw + qx * qx + qy * qy + qz * qz);
+        const vf inv = 1.0f / nrm;
+        qw *= inv; qx *= inv; qy *= inv; qz *= inv;
+        ax = 1.0f - 2.0f * (qy * qy + qz * qz); ay = 2.0f * (qx * qy + qw * qz); az = 2.0f * (qx * qz - qw * qy);
+        bx = 2.0f * (qx * qy - qw * qz); by = 1.0f - 2.0f * (qx * qx + qz * qz); bz = 2.0f * (qy * qz + qw * qx);
+        nx = 2.0f * (qx * qz + qw * qy); ny = 2.0f * (qy * qz - qw * qx); nz = 1.0f - 2.0f * (qx * qx + qy * qy);
+    }
+    inline void see(const float* c) {
+        px = c[0] * mx + c[1] * my + c[2] * mz + c[9];
+        py = c[3] * mx + c[4] * my + c[5] * mz + c[10];
+        pz = c[6] * mx + c[7] * my + c[8] * mz + c[11];
+        aX = c[0] * ax + c[1] * ay + c[2] * az; aY = c[3] * ax + c[4] * ay + c[5] * az;
+        aZ = c[6] * ax + c[7] * ay + c[8] * az;
+        bX = c[0] * bx + c[1] * by + c[2] * bz; bY = c[3] * bx + c[4] * by + c[5] * bz;
+        bZ = c[6] * bx + c[7] * by + c[8] * bz;
+        facing = (c[0] * nx + c[1] * ny + c[2] * nz) * px + (c[3] * nx + c[4] * ny + c[5] * nz) * py
+               + (c[6] * nx + c[7] * ny + c[8] * nz) * pz;
+        X = px / pz; Y = py / pz;
+        A00 = c[12] * (aX - X * aZ) * su; A01 = c[12] * (bX - X * bZ) * sv;
+        A10 = c[13] * (aY - Y * aZ) * su; A11 = c[13] * (bY - Y * bZ) * sv;
+        t0 = aZ * su; t1 = bZ * sv;
+        const vf det = 1.0f / (c[12] * c[13] * su * sv * (facing / pz));  // of the 2 x 2 matrix A, without cancellation
+        I00 = A11 * det; I01 = -A01 * det; I10 = -A10 * det; I11 = A00 * det;
+    }
+};
+"""
+
+PROJECT = (
+    VECTORS
+    + CAMERA
+    + r"""
+const int groups = (job.num_surfels + 15) / 16, view = item / groups, begin = (item % groups) * 16;
+const float* c = job.views.data + VIEW * view;
+camera_frame s;
+s.gather(job.means.data, job.quats.data, job.scales.data, begin, job.num_surfels);
+s.see(c);
+vf threshold, opacity;
+for (int l = 0; l < 16; ++l) {
+    const long i = begin + l < job.num_surfels ? begin + l : job.num_surfels - 1;
+    threshold[l] = job.thresholds.data[i]; opacity[l] = job.opacities.data[i];
+}
+const vf cosine = __builtin_elementwise_abs(s.facing) - COSINE_MIN * simd::sqrt(s.px * s.px + s.py * s.py + s.pz * s.pz);
+// A comparison with NaN is false, so what is not finite is not seen.
+const vi seen = (s.pz > job.near) & (s.pz < job.far) & (cosine > 0.0f) & (threshold > 0.0f) & (s.su > 0.0f) & (s.sv > 0.0f)
+              & (s.I00 * 0.0f == 0.0f) & (s.I01 * 0.0f == 0.0f) & (s.I10 * 0.0f == 0.0f) & (s.I11 * 0.0f == 0.0f);
+vf r[RECORD];
+r[0] = c[12] * s.X + c[14]; r[1] = c[13] * s.Y + c[15];
+r[2] = s.pz * s.I00; r[3] = s.pz * s.I01; r[4] = s.pz * s.I10; r[5] = s.pz * s.I11;
+r[6] = -(s.t0 * s.I00 + s.t1 * s.I10); r[7] = -(s.t0 * s.I01 + s.t1 * s.I11);
+r[8] = s.pz; r[9] = threshold; r[10] = opacity; r[11] = 1.0f / s.pz;
+const vf sign = s.facing > 0.0f ? vf{} - 1.0f : vf{} + 1.0f;
+r[16] = s.nx * sign; r[17] = s.ny * sign; r[18] = s.nz * sign;
+// The box around the image of the disc u^2 + v^2 <= threshold; none if the disc reaches behind the camera.
+const vf d = threshold * (s.t0 * s.t0 + s.t1 * s.t1) - s.pz * s.pz;
+const vi whole = d > -1e-3f * s.pz * s.pz;
+const vf f = threshold / d;
+const vf ox = f * (s.A00 * s.t0 + s.A01 * s.t1), oy = f * (s.A10 * s.t0 + s.A11 * s.t1);
+const vf hx = simd::sqrt(simd::max(ox * ox - f * (s.A00 * s.A00 + s.A01 * s.A01), vf{}));
+const vf hy = simd::sqrt(simd::max(oy * oy - f * (s.A10 * s.A10 + s.A11 * s.A11), vf{}));
+const vf low = simd::sqrt(0.5f * simd::max(threshold, vf{}));
+const float margin = 0.02f;  // of a pixel, for rounding
+vf x0 = __builtin_elementwise_ceil(r[0] + simd::min(ox - hx, -low) - (0.5f + margin));
+vf x1 = __builtin_elementwise_floor(r[0] + simd::max(ox + hx, low) - (0.5f - margin));
+vf y0 = __builtin_elementwise_ceil(r[1] + simd::min(oy - hy, -low) - (0.5f + margin));
+vf y1 = __builtin_elementwise_floor(r[1] + simd::max(oy + hy, low) - (0.5f - margin));
+x0 = whole ? vf{} : simd::max(x0, vf{}); y0 = whole ? vf{} : simd::max(y0, vf{});
+x1 = whole ? vf{} + (job.width - 1.0f) : simd::min(x1, vf{} + (job.width - 1.0f));
+y1 = whole ? vf{} + (job.height - 1.0f) : simd::min(y1, vf{} + (job.height - 1.0f));
+for (int l = 0; l < 16 && begin + l < job.num_surfels; ++l) {
+    const long i = begin + l, k = (long)view * job.num_surfels + i;
+    int tiles = 0;
+    if (seen[l] && x0[l] <= x1[l] && y0[l] <= y1[l]) {
+        short* box = job.boxes.data + 4 * k;
+        box[0] = (short)x0[l]; box[1] = (short)y0[l]; box[2] = (short)x1[l]; box[3] = (short)y1[l];
+        tiles = ((box[2] >> 4) - (box[0] >> 4) + 1) * ((box[3] >> 4) - (box[1] >> 4) + 1);
+        float* record = job.records.data + RECORD * k;
+        for (int j = 0; j < 12; ++j) record[j] = r[j][l];
+        for (int j = 0; j < 3; ++j) { record[12 + j] = job.colors.data[3 * i + j]; record[16 + j] = r[16 + j][l]; }
+    }
+    job.num_tiles.data[k] = tiles;
+}
+"""
+)
+"""Projects 16 surfels into one view: records, boxes of pixels (x0 y0 x1 y1, inclusive), number of tiles touched (0: not seen)."""
+
+SORT = (
+    CONSTANTS
+    + r"""
+const long first = (long)view * job.num_surfels;
+int* counts = job.tile_begin.data + (long)view * (job.tiles_x * job.tiles_y + 1);
+int* a = job.order.data + first;
+int* b = job.scratch.data + first;
+int n = 0, total = 0;
+for (int t = 0; t <= job.tiles_x * job.tiles_y; ++t) counts[t] = 0;
+int histogram[3][2048];
+for (int i = 0; i < 2048; ++i) histogram[0][i] = histogram[1][i] = histogram[2][i] = 0;
+union bits { float f; unsigned u; };
+for (int i = 0; i < job.num_surfels; ++i) {
+    job.row_begin.data[first + i] = total;
+    if (job.num_tiles.data[first + i] == 0) continue;
+    total += job.num_tiles.data[first + i];
+    a[n++] = i;
+    bits key; key.f = job.records.data[RECORD * (first + i) + 8];
+    ++histogram[0][key.u & 2047]; ++histogram[1][(key.u >> 11) & 2047]; ++histogram[2][key.u >> 22];
+    const short* box = job.boxes.data + 4 * (first + i);
+    for (int y = box[1] >> 4; y <= box[3] >> 4; ++y)
+        for (int x = box[0] >> 4; x <= box[2] >> 4; ++x) ++counts[y * job.tiles_x + x];
+}
+for (int pass = 0; pass < 3; ++pass) {  // stable radix sort by depth, which is positive
+    int sum = 0;
+    for (int i = 0; i < 2048; ++i) { const int c = histogram[pass][i]; histogram[pass][i] = sum; sum += c; }
+    for (int i = 0; i < n; ++i) {
+        bits key; key.f = job.records.data[RECORD * (first + a[i]) + 8];
+        b[histogram[pass][(key.u >> (11 * pass)) & 2047]++] = a[i];
+    }
+    int* swap = a; a = b; b = swap;
+}
+for (int i = 0; i < n; ++i) job.order.data[first + i] = a[i];
+job.num_seen.data[view] = n;
+int sum = 0;
+for (int t = 0; t <= job.tiles_x * job.tiles_y; ++t) { const int c = counts[t]; counts[t] = sum; sum += c; }
+"""
+)
+"""Orders the surfels of one view by depth and counts the entries of each tile."""
+
+FILL = r"""
+const long first = (long)view * job.num_surfels;
+const long offset = job.view_begin.data[view];
+int* next = job.cursor.data + (long)view * job.tiles_x * job.tiles_y;
+const int* counts = job.tile_begin.data + (long)view * (job.tiles_x * job.tiles_y + 1);
+for (int t = 0; t < job.tiles_x * job.tiles_y; ++t) next[t] = counts[t];
+for (int k = 0; k < job.num_seen.data[view]; ++k) {
+    const int i = job.order.data[first + k];
+    const short* box = job.boxes.data + 4 * (first + i);
+    int row = job.row_begin.data[first + i];
+    for (int y = box[1] >> 4; y <= box[3] >> 4; ++y)
+        for (int x = box[0] >> 4; x <= box[2] >> 4; ++x) {
+            const long e = offset + next[y * job.tiles_x + x]++;
+            job.entries.data[2 * e] = i; job.entries.data[2 * e + 1] = row++;
+        }
+}
+"""
+"""Writes the entries (surfel, its gradient row) of every tile of one view, front to back."""
+
+TILE = r"""
+struct pixels {
+    // A plane of the image and the 16 x 16 pixels of a tile: block b, lane l is row 4 (b / 4) + l / 4, column 4 (b % 4) + l % 4.
+    static inline void store(float* plane, const vf* tile, int x0, int y0, int height, int width) {
+        for (int y = 0; y < 16 && y0 + y < height; ++y)
+            for (int x = 0; x < 16; x += 4) {
+                const float* from = (const float*)(tile + (y >> 2) * 4 + (x >> 2)) + (y & 3) * 4;
+                float* to = plane + (long)(y0 + y) * width + x0 + x;
+                if (x0 + x + 4 <= width) __builtin_memcpy(to, from, 16);
+                else for (int k = 0; x0 + x + k < width; ++k) to[k] = from[k];
+            }
+    }
+    static inline void load(const float* plane, vf* tile, int x0, int y0, int height, int width) {
+        for (int y = 0; y < 16 && y0 + y < height; ++y)
+            for (int x = 0; x < 16; x += 4) {
+                float* to = (float*)(tile + (y >> 2) * 4 + (x >> 2)) + (y & 3) * 4;
+                const float* from = plane + (long)(y0 + y) * width + x0 + x;
+                if (x0 + x + 4 <= width) __builtin_memcpy(to, from, 16);
+                else for (int k = 0; x0 + x + k < width; ++k) to[k] = from[k];
+            }
+    }
+    static inline unsigned blocks(const short* box, int x0, int y0) {  // bit b: the box touches block b of the tile
+        const int l = box[0] > x0 ? (box[0] - x0) >> 2 : 0, r = box[2] < x0 + 15 ? (box[2] - x0) >> 2 : 3;
+        const int t = box[1] > y0 ? (box[1] - y0) >> 2 : 0, d = box[3] < y0 + 15 ? (box[3] - y0) >> 2 : 3;
+        const unsigned columns = (2u << r) - (1u << l);
+        const unsigned rows = (16u << (4 * d)) - (1u << (4 * t));  // 4 bits per row of blocks
+        return (columns * 0x1111u) & rows;
+    }
+};
+const vf lane_x = {0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f};
+const vf lane_y = {0.5f, 0.5f, 0.5f, 0.5f, 1.5f, 1.5f, 1.5f, 1.5f, 2.5f, 2.5f, 2.5f, 2.5f, 3.5f, 3.5f, 3.5f, 3.5f};
+const int tiles = job.tiles_x * job.tiles_y;
+const long area = (long)job.height * job.width;
+"""
+
+# Where a ray meets a disc, and how much of it is seen. The same lines serve both passes, so that both see the same.
+MEET = r"""
+const vf dx = block_x - s[0], dy = block_y - s[1];
+const vf slope = dx * s[6] + dy * s[7] + 1.0f;
+const vf rho2 = 2.0f * (dx * dx + dy * dy);
+const vi in_front = slope > HORIZON;
+const vf inverse = in_front ? 1.0f / slope : vf{};
+const vf u = (dx * s[2] + dy * s[3]) * inverse, v = (dx * s[4] + dy * s[5]) * inverse;
+const vf rho3 = u * u + v * v;
+const vi on_plane = in_front & (rho3 <= rho2) & (inverse * s[8] >= job.near);
+const vf rho = on_plane ? rho3 : rho2;
+vi met = (rho <= s[9]) & alive[block];
+if (!simd::any(met)) continue;
+"""
+WEIGH = r"""
+const vf gauss = simd::exp(simd::max(-0.5f * rho, vf{} - 80.0f));
+const vf unclamped = gauss * s[10];
+vf alpha = met ? simd::min(unclamped, vf{} + ALPHA_MAX) : vf{};
+const vf after = light - alpha * light;
+const vi spent = met & (after < TRANSMITTANCE_MIN);
+alive[block] &= ~spent;
+met &= ~spent;
+alpha = met ? alpha : vf{};
+const vf w = alpha * light;
+"""
+
+BLEND = (
+    VECTORS
+    + TILE
+    + r"""
+enum { CHUNK = 256 };
+for (;;) {
+    const int tile = __atomic_fetch_add(job.next_tile.data, 1, __ATOMIC_RELAXED);
+    if (tile >= tiles * job.num_views) break;
+    const int view = tile / tiles, x0 = (tile % tiles) % job.tiles_x * 16, y0 = (tile % tiles) / job.tiles_x * 16;
+    const int* begin = job.tile_begin.data + (long)view * (tiles + 1) + tile % tiles;
+    const long offset = job.view_begin.data[view];
+    const float* view_records = job.records.data + (long)view * job.num_surfels * RECORD;
+    const short* view_boxes = job.boxes.data + (long)view * job.num_surfels * 4;
+    vi alive[16], median_entry[16];
+    vf transmittance[16], red[16], green[16], blue[16], depth[16], nx[16], ny[16], nz[16], median[16];
+    vf distortion[16], first[16], second[16];
+    for (int b = 0; b < 16; ++b) {
+        const vf x = lane_x + (float)(x0 + 4 * (b & 3)), y = lane_y + (float)(y0 + 4 * (b >> 2));
+        alive[b] = (x < (float)job.width) & (y < (float)job.height);
+        median_entry[b] = vi{} - 1;
+        transmittance[b] = vf{} + 1.0f;
+        red[b] = green[b] = blue[b] = depth[b] = nx[b] = ny[b] = nz[b] = median[b] = vf{};
+        distortion[b] = first[b] = second[b] = vf{};
+    }
+    const float origin = begin[1] > begin[0] ? view_records[RECORD * (long)job.entries.data[2 * (offset + begin[0])] + 11] : 0.0f;
+    bool busy = true;
+    for (int chunk = begin[0]; chunk < begin[1]; chunk += CHUNK) {
+        const int size = begin[1] - chunk < CHUNK ? begin[1] - chunk : CHUNK;
+        unsigned short* touched = (unsigned short*)job.masks.data + offset + chunk;
+        for (int k = 0; k < size; ++k) touched[k] = 0;
+        if (!busy) continue;
+        unsigned short lists[16][CHUNK];
+        int lengths[16] = {0};
+        for (int k = 0; k < size; ++k)
+            for (unsigned m = pixels::blocks(view_boxes + 4 * (long)job.entries.data[2 * (offset + chunk + k)], x0, y0); m; m &= m - 1) {
+                const int b = __builtin_ctz(m);
+                lists[b][lengths[b]++] = (unsigned short)k;
+            }
+        busy = false;
+        for (int block = 0; block < 16; ++block) {
+            if (!simd::any(alive[block])) continue;
+            const vf block_x = lane_x + (float)(x0 + 4 * (block & 3)), block_y = lane_y + (float)(y0 + 4 * (block >> 2));
+            vf light = transmittance[block], r = red[block], g = green[block], bl = blue[block], zs = depth[block];
+            vf n0 = nx[block], n1 = ny[block], n2 = nz[block], mid = median[block];
+            vf spread = distortion[block], m1 = first[block], m2 = second[block];
+            vi mid_entry = median_entry[block];
+            for (int at = 0; at < lengths[block]; ++at) {
+                const int k = lists[block][at];
+                const float* s = view_records + RECORD * (long)job.entries.data[2 * (offset + chunk + k)];
+"""
+    + MEET
+    + "touched[k] |= (unsigned short)(1u << block);"
+    + WEIGH
+    + r"""
+                if (!simd::any(alive[block])) at = lengths[block];
+                const vf z = s[8] * (on_plane ? inverse : vf{} + 1.0f);
+                const vi half = met & (light > 0.5f);
+                mid = half ? z : mid;
+                mid_entry = half ? vi{} + (chunk + k) : mid_entry;
+                const vf m = DISTORTION_SLOPE * (origin - s[11] * (on_plane ? slope : vf{} + 1.0f));
+                spread += w * (m * m * (1.0f - light) + m2 - 2.0f * m * m1);
+                m1 += w * m;
+                m2 += w * m * m;
+                r += w * s[12]; g += w * s[13]; bl += w * s[14];
+                zs += w * z;
+                n0 += w * s[16]; n1 += w * s[17]; n2 += w * s[18];
+                light -= w;
+            }
+            transmittance[block] = light; red[block] = r; green[block] = g; blue[block] = bl; depth[block] = zs;
+            nx[block] = n0; ny[block] = n1; nz[block] = n2; median[block] = mid; median_entry[block] = mid_entry;
+            distortion[block] = spread; first[block] = m1; second[block] = m2;
+            busy |= simd::any(alive[block]);
+        }
+    }
+    for (int b = 0; b < 16; ++b) transmittance[b] = 1.0f - transmittance[b];
+    pixels::store(job.rgb.data + (3 * view + 0) * area, red, x0, y0, job.height, job.width);
+    pixels::store(job.rgb.data + (3 * view + 1) * area, green, x0, y0, job.height, job.width);
+    pixels::store(job.rgb.data + (3 * view + 2) * area, blue, x0, y0, job.height, job.width);
+    pixels::store(job.alpha_plane.data + view * area, transmittance, x0, y0, job.height, job.width);
+    pixels::store(job.depth_plane.data + view * area, depth, x0, y0, job.height, job.width);
+    pixels::store(job.normals.data + (3 * view + 0) * area, nx, x0, y0, job.height, job.width);
+    pixels::store(job.normals.data + (3 * view + 1) * area, ny, x0, y0, job.height, job.width);
+    pixels::store(job.normals.data + (3 * view + 2) * area, nz, x0, y0, job.height, job.width);
+    pixels::store(job.median_depth.data + view * area, median, x0, y0, job.height, job.width);
+    pixels::store(job.distortion_plane.data + view * area, distortion, x0, y0, job.height, job.width);
+    pixels::store(job.moments.data + (2 * view + 0) * area, first, x0, y0, job.height, job.width);
+    pixels::store(job.moments.data + (2 * view + 1) * area, second, x0, y0, job.height, job.width);
+    pixels::store((float*)job.median_entries.data + view * area, (const vf*)median_entry, x0, y0, job.height, job.width);
+}
+"""
+)
+"""Blends tiles, one after the other, as long as there are any; also notes which blocks each entry reached."""
+
+BLEND_BACKWARD = (
+    VECTORS
+    + TILE
+    + r"""
+for (;;) {
+    const int tile = __atomic_fetch_add(job.next_tile.data, 1, __ATOMIC_RELAXED);
+    if (tile >= tiles * job.num_views) break;
+    const int view = tile / tiles, x0 = (tile % tiles) % job.tiles_x * 16, y0 = (tile % tiles) / job.tiles_x * 16;
+    const int* begin = job.tile_begin.data + (long)view * (tiles + 1) + tile % tiles;
+    const long offset = job.view_begin.data[view];
+    const float* view_records = job.records.data + (long)view * job.num_surfels * RECORD;
+    vi alive[16];
+    vf transmittance[16], behind[16], gr[16], gg[16], gb[16], ga[16], plane[16];
+    auto load = [&](const float* data, int channels, int channel, vf* to) {
+        for (int b = 0; b < 16; ++b) to[b] = vf{};
+        if (data) pixels::load(data + (channels * view + channel) * area, to, x0, y0, job.height, job.width);
+    };
+    load(job.g_rgb.data, 3, 0, gr); load(job.g_rgb.data, 3, 1, gg); load(job.g_rgb.data, 3, 2, gb); load(job.g_alpha.data, 1, 0, ga);
+    // `behind`: the sum over the surfels not yet passed of w times what a unit of w is worth to the loss.
+    load(job.rgb.data, 3, 0, plane); for (int b = 0; b < 16; ++b) behind[b] = gr[b] * plane[b];
+    load(job.rgb.data, 3, 1, plane); for (int b = 0; b < 16; ++b) behind[b] += gg[b] * plane[b];
+    load(job.rgb.data, 3, 2, plane); for (int b = 0; b < 16; ++b) behind[b] += gb[b] * plane[b];
+    load(job.alpha_plane.data, 1, 0, plane); for (int b = 0; b < 16; ++b) behind[b] += ga[b] * plane[b];
+    vf gz[16], gnx[16], gny[16], gnz[16], gmedian[16], gdist[16], first[16], second[16];
+    vi median_entry[16];
+    float origin = 0.0f;
+    if (GEOMETRY) {
+        load(job.g_depth.data, 1, 0, gz); load(job.g_normals.data, 3, 0, gnx); load(job.g_normals.data, 3, 1, gny);
+        load(job.g_normals.data, 3, 2, gnz); load(job.g_median.data, 1, 0, gmedian); load(job.g_distortion.data, 1, 0, gdist);
+        load(job.moments.data, 2, 0, first); load(job.moments.data, 2, 1, second);
+        load((const float*)job.median_entries.data, 1, 0, (vf*)median_entry);
+        load(job.depth_plane.data, 1, 0, plane); for (int b = 0; b < 16; ++b) behind[b] += gz[b] * plane[b];
+        load(job.normals.data, 3, 0, plane); for (int b = 0; b < 16; ++b) behind[b] += gnx[b] * plane[b];
+        load(job.normals.data, 3, 1, plane); for (int b = 0; b < 16; ++b) behind[b] += gny[b] * plane[b];
+        load(job.normals.data, 3, 2, plane); for (int b = 0; b < 16; ++b) behind[b] += gnz[b] * plane[b];
+        load(job.distortion_plane.data, 1, 0, plane); for (int b = 0; b < 16; ++b) behind[b] += 2.0f * gdist[b] * plane[b];
+        load(job.alpha_plane.data, 1, 0, plane);
+        if (begin[1] > begin[0]) origin = view_records[RECORD * (long)job.entries.data[2 * (offset + begin[0])] + 11];
+    }
+    const vf* total = plane;
+    for (int b = 0; b < 16; ++b) {
+        const vf x = lane_x + (float)(x0 + 4 * (b & 3)), y = lane_y + (float)(y0 + 4 * (b >> 2));
+        alive[b] = (x < (float)job.width) & (y < (float)job.height);
+        transmittance[b] = vf{} + 1.0f;
+    }
+    for (int k = begin[0]; k < begin[1]; ++k) {
+        const int i = job.entries.data[2 * (offset + k)];
+        const float* s = view_records + RECORD * (long)i;
+        float* row = job.rows.data + RECORD * (offset + job.entries.data[2 * (offset + k) + 1]);
+        vf sum[16], sum_nx{}, sum_ny{}, sum_nz{};
+        for (int j = 0; j < 16; ++j) sum[j] = vf{};
+        for (unsigned m = (unsigned short)job.masks.data[offset + k]; m; m &= m - 1) {
+            const int block = __builtin_ctz(m);
+            const vf block_x = lane_x + (float)(x0 + 4 * (block & 3)), block_y = lane_y + (float)(y0 + 4 * (block >> 2));
+            const vf light = transmittance[block];
+"""
+    + MEET
+    + WEIGH
+    + r"""
+            transmittance[block] = light - w;
+            vf worth = gr[block] * s[12] + gg[block] * s[13] + gb[block] * s[14] + ga[block];
+            sum[12] += w * gr[block]; sum[13] += w * gg[block]; sum[14] += w * gb[block];
+            vf dz{};
+            const vf stretch = on_plane ? inverse : vf{} + 1.0f;
+            if (GEOMETRY) {
+                const vf z = s[8] * stretch;
+                const vf near_z = s[11] * (on_plane ? slope : vf{} + 1.0f);
+                const vf moment = DISTORTION_SLOPE * (origin - near_z);
+                worth += gz[block] * z + gnx[block] * s[16] + gny[block] * s[17] + gnz[block] * s[18];
+                worth += gdist[block] * (second[block] + moment * moment * total[block] - 2.0f * moment * first[block]);
+                sum_nx += w * gnx[block]; sum_ny += w * gny[block]; sum_nz += w * gnz[block];
+                dz = w * gz[block] + ((met & (median_entry[block] == k)) ? gmedian[block] : vf{});
+                dz += 2.0f * DISTORTION_SLOPE * w * gdist[block] * (moment * total[block] - first[block]) * near_z * near_z;
+            }
+            behind[block] -= w * worth;
+            // A pixel's own alpha dims what is behind it.
+            vf dalpha = light * worth - behind[block] / (1.0f - alpha);
+            dalpha = (met & (unclamped <= ALPHA_MAX)) ? dalpha : vf{};
+            sum[11] += dalpha * gauss;
+            const vf drho = -0.5f * alpha * dalpha;
+            const vf plane_drho = on_plane ? drho : vf{};
+            const vf low_drho = 4.0f * (drho - plane_drho);
+            const vf pu = on_plane ? u : vf{}, pv = on_plane ? v : vf{};  // u may be infinite elsewhere
+            const vf du = 2.0f * pu * plane_drho, dv = 2.0f * pv * plane_drho;
+            vf dslope = du * pu + dv * pv;
+            if (GEOMETRY) {
+                sum[15] += dz * stretch;
+                dslope += on_plane ? dz * s[8] * inverse : vf{};
+            }
+            dslope *= -inverse;
+            const vf nu = du * inverse, nv = dv * inverse;
+            sum[0] += nu * dx; sum[1] += nu * dy; sum[2] += nu;
+            sum[3] += nv * dx; sum[4] += nv * dy; sum[5] += nv;
+            sum[6] += dslope * dx; sum[7] += dslope * dy; sum[8] += dslope;
+            sum[9] += low_drho * dx; sum[10] += low_drho * dy;
+        }
+        *(vf_unaligned*)row = simd::fold4(simd::fold4(sum[0], sum[1], sum[2], sum[3]),
+            simd::fold4(sum[4], sum[5], sum[6], sum[7]), simd::fold4(sum[8], sum[9], sum[10], sum[11]),
+            simd::fold4(sum[12], sum[13], sum[14], sum[15]));
+        const vf n = simd::fold4(sum_nx, sum_ny, sum_nz, vf{});
+        for (int j = 0; j < 4; ++j) row[16 + j] = n[4 * j] + n[4 * j + 1] + n[4 * j + 2] + n[4 * j + 3];
+    }
+}
+"""
+)
+"""Gradients of the blend: one row for each entry. `GEOMETRY` says whether planes other than rgb and alpha have any."""
+
+UNPROJECT = (
+    VECTORS
+    + CAMERA
+    + r"""
+const int begin = group * 16;
+camera_frame s;
+s.gather(job.means.data, job.quats.data, job.scales.data, begin, job.num_surfels);
+vf dm[3] = {}, da[3] = {}, db[3] = {}, dn[3] = {}, dcolor[3] = {}, dsu{}, dsv{}, dopacity{};
+for (int view = 0; view < job.num_views; ++view) {
+    const float* c = job.views.data + VIEW * view;
+    vf g[RECORD];
+    vi seen{};
+    bool any = false;
+    for (int l = 0; l < 16; ++l) {
+        const long k = (long)view * job.num_surfels + begin + l;
+        const int count = begin + l < job.num_surfels ? job.num_tiles.data[k] : 0;
+        float row[RECORD] = {0};
+        if (count) {
+            const float* from = job.rows.data + RECORD * (job.view_begin.data[view] + job.row_begin.data[k]);
+            for (int t = 0; t < count; ++t, from += RECORD)
+                for (int j = 0; j < RECORD; ++j) row[j] += from[j];
+            seen[l] = -1;
+            any = true;
+        }
+        for (int j = 0; j < RECORD; ++j) g[j][l] = row[j];
+    }
+    if (!any) continue;
+    s.see(c);
+    const vf U0 = s.pz * s.I00, U1 = s.pz * s.I01, V0 = s.pz * s.I10, V1 = s.pz * s.I11;
+    const vf W0 = -(s.t0 * s.I00 + s.t1 * s.I10), W1 = -(s.t0 * s.I01 + s.t1 * s.I11);
+    const vf dmx = -(U0 * g[2] + V0 * g[5] + W0 * g[8] + g[9]), dmy = -(U1 * g[2] + V1 * g[5] + W1 * g[8] + g[10]);
+    // U, V = rows of depth A^-1;  W = -t A^-1
+    vf dpz = g[15] + g[0] * s.I00 + g[1] * s.I01 + g[3] * s.I10 + g[4] * s.I11;
+    const vf dI00 = s.pz * g[0] - s.t0 * g[6], dI01 = s.pz * g[1] - s.t0 * g[7];
+    const vf dI10 = s.pz * g[3] - s.t1 * g[6], dI11 = s.pz * g[4] - s.t1 * g[7];
+    const vf dt0 = -(g[6] * s.I00 + g[7] * s.I01), dt1 = -(g[6] * s.I10 + g[7] * s.I11);
+    const vf e00 = s.I00 * dI00 + s.I10 * dI10, e01 = s.I00 * dI01 + s.I10 * dI11;
+    const vf e10 = s.I01 * dI00 + s.I11 * dI10, e11 = s.I01 * dI01 + s.I11 * dI11;
+    const vf fA00 = -c[12] * (e00 * s.I00 + e01 * s.I01), fA01 = -c[12] * (e00 * s.I10 + e01 * s.I11);
+    const vf fA10 = -c[13] * (e10 * s.I00 + e11 * s.I01), fA11 = -c[13] * (e10 * s.I10 + e11 * s.I11);
+    const vf dX = c[12] * dmx - (fA00 * s.aZ * s.su + fA01 * s.bZ * s.sv);
+    const vf dY = c[13] * dmy - (fA10 * s.aZ * s.su + fA11 * s.bZ * s.sv);
+    const vf daX = fA00 * s.su, daY = fA10 * s.su, daZ = dt0 * s.su - (daX * s.X + daY * s.Y);
+    const vf dbX = fA01 * s.sv, dbY = fA11 * s.sv, dbZ = dt1 * s.sv - (dbX * s.X + dbY * s.Y);
+    const vf dpx = dX / s.pz, dpy = dY / s.pz;
+    dpz -= dpx * s.X + dpy * s.Y;
+    const vf sign = s.facing > 0.0f ? vf{} - 1.0f : vf{} + 1.0f;
+    // A surfel that is not seen may hold anything.
+    dsu += seen ? fA00 * (s.aX - s.X * s.aZ) + fA10 * (s.aY - s.Y * s.aZ) + dt0 * s.aZ : vf{};
+    dsv += seen ? fA01 * (s.bX - s.X * s.bZ) + fA11 * (s.bY - s.Y * s.bZ) + dt1 * s.bZ : vf{};
+    dopacity += g[11];
+    for (int j = 0; j < 3; ++j) {
+        dm[j] += seen ? c[j] * dpx + c[3 + j] * dpy + c[6 + j] * dpz : vf{};
+        da[j] += seen ? c[j] * daX + c[3 + j] * daY + c[6 + j] * daZ : vf{};
+        db[j] += seen ? c[j] * dbX + c[3 + j] * dbY + c[6 + j] * dbZ : vf{};
+        dn[j] += seen ? sign * g[16 + j] : vf{};
+        dcolor[j] += g[12 + j];
+    }
+}
+const vf w = s.qw, x = s.qx, y = s.qy, z = s.qz;
+vf dw = 2.0f * (z * da[1] - y * da[2] - z * db[0] + x * db[2] + y * dn[0] - x * dn[1]);
+vf dx = 2.0f * (y * da[1] + z * da[2] + y * db[0] - 2.0f * x * db[1] + w * db[2] + z * dn[0] - w * dn[1] - 2.0f * x * dn[2]);
+vf dy = 2.0f * (-2.0f * y * da[0] + x * da[1] - w * da[2] + x * db[0] + z * db[2] + w * dn[0] + z * dn[1] - 2.0f * y * dn[2]);
+vf dz = 2.0f * (-2.0f * z * da[0] + w * da[1] + x * da[2] - w * db[0] - 2.0f * z * db[1] + y * db[2] + x * dn[0] + y * dn[1]);
+const vf along = dw * w + dx * x + dy * y + dz * z;  // the length of a quaternion has no effect
+dw = (dw - along * w) / s.nrm; dx = (dx - along * x) / s.nrm; dy = (dy - along * y) / s.nrm; dz = (dz - along * z) / s.nrm;
+for (int l = 0; l < 16 && begin + l < job.num_surfels; ++l) {
+    const long i = begin + l;
+    bool seen = false;
+    for (int view = 0; view < job.num_views; ++view) seen |= job.num_tiles.data[(long)view * job.num_surfels + i] > 0;
+    if (!seen) continue;
+    for (int j = 0; j < 3; ++j) { job.d_means.data[3 * i + j] += dm[j][l]; job.d_colors.data[3 * i + j] += dcolor[j][l]; }
+    job.d_quats.data[4 * i] += dw[l]; job.d_quats.data[4 * i + 1] += dx[l];
+    job.d_quats.data[4 * i + 2] += dy[l]; job.d_quats.data[4 * i + 3] += dz[l];
+    job.d_scales.data[2 * i] += dsu[l]; job.d_scales.data[2 * i + 1] += dsv[l];
+    job.d_opacities.data[i] += dopacity[l];
+}
+"""
+)
+"""Sums the rows of 16 surfels over tiles and views, in a fixed order, and carries them back to their parameters."""
