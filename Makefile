@@ -53,7 +53,7 @@ protos: .venv/ready
 	$(BIN)/python protos/generate.py
 
 addon: .venv/ready .venv-bpy45/ready
-	.venv-bpy45/bin/python tests/blender_addon/build/build_addon.py --out dist
+	.venv-bpy45/bin/python blender_addon/build_addon.py --out dist
 
 # On a machine with a CUDA device; says what there is to run and runs it.
 gpu: .venv/ready
