@@ -1,8 +1,9 @@
 """Pictures of a subject from cameras of ours, taken in a temporary scene that leaves nothing behind."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +56,7 @@ def capture(
         AddonError: CAPTURE_FAILED.
     """
     began = time.monotonic()
-    folder.mkdir(parents=True, exist_ok=True)
-    created: list[bpy.types.ID] = []
-    images_before = set(bpy.data.images)
-    try:
+    with _temporary_datablocks() as created:
         parts = evaluated_parts(context, objects, created)
         sphere = bounding_sphere(parts)
         rig = orbit_rig(
@@ -68,28 +66,34 @@ def capture(
             azimuth=settings.azimuth,
             margin=settings.margin,
         )
-        paths = render_views(parts, rig, sphere, folder, settings, created)
-    finally:
-        _remove(created, images_before)
-    size = settings.image_size
-    views = tuple(
-        CapturedView(image, camera.c2w, camera.fovy, size, size, depth)
-        for camera, (image, depth) in zip(rig, paths, strict=True)
-    )
+        views = _render_views(parts, rig, sphere, folder, settings, created)
     seconds = time.monotonic() - began
-    log.info("captured %d views of %d px in %.1f s", len(views), size, seconds)
+    log.info("captured %d views of %d px in %.1f s", len(views), settings.image_size, seconds)
     return Capture(views, sphere, seconds)
 
 
-def render_views(
+def render_rig(
+    context: bpy.types.Context,
+    objects: Iterable[bpy.types.Object],
+    rig: tuple[CaptureCamera, ...],
+    sphere: BoundingSphere,
+    folder: Path,
+    settings: CaptureSettings,
+) -> tuple[CapturedView, ...]:
+    """Like `capture`, from cameras that the caller has chosen around `sphere`."""
+    with _temporary_datablocks() as created:
+        return _render_views(evaluated_parts(context, objects, created), rig, sphere, folder, settings, created)
+
+
+def _render_views(
     parts: list[SubjectPart],
     rig: tuple[CaptureCamera, ...],
     sphere: BoundingSphere,
     folder: Path,
     settings: CaptureSettings,
     created: list[bpy.types.ID],
-) -> list[tuple[Path, Path | None]]:
-    """Picture and depth of each camera. All datablocks that are made are appended to `created`."""
+) -> tuple[CapturedView, ...]:
+    folder.mkdir(parents=True, exist_ok=True)
     stage = _Stage(parts, rig, sphere, settings, created)
     stage.wear(Emit.BASE_COLOR)
     images = [stage.render_color(camera, folder / f"view_{k:02d}.png") for k, camera in enumerate(rig)]
@@ -97,7 +101,11 @@ def render_views(
     if settings.with_depth:
         stage.wear(Emit.DEPTH)
         depths = [stage.render_depth(camera, folder / f"depth_{k:02d}.npy") for k, camera in enumerate(rig)]
-    return list(zip(images, depths, strict=True))
+    size = settings.image_size
+    return tuple(
+        CapturedView(image, camera.c2w, camera.fovy, size, size, depth)
+        for camera, image, depth in zip(rig, images, depths, strict=True)
+    )
 
 
 class _Stage:
@@ -237,6 +245,17 @@ def _read_depth(path: Path, size: int) -> np.ndarray:
     # Blender stores colours premultiplied; a surface that is half transparent still has one depth.
     solid = alpha > 0.5
     return np.where(solid & np.isfinite(depth), depth / np.maximum(alpha, 0.5), 0.0).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _temporary_datablocks() -> Iterator[list[bpy.types.ID]]:
+    """A list for all that is made; whatever is in it at the end is removed, however the end came."""
+    created: list[bpy.types.ID] = []
+    images_before = set(bpy.data.images)
+    try:
+        yield created
+    finally:
+        _remove(created, images_before)
 
 
 def _remove(created: list[bpy.types.ID], images_before: set[bpy.types.Image]) -> None:

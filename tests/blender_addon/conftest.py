@@ -3,7 +3,6 @@
 Blender's user folder is a temporary one, so nobody's settings are read or written.
 """
 
-import importlib
 import importlib.util
 import os
 import shlex
@@ -15,12 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.blender_addon import extension
+
 ROOT = Path(__file__).resolve().parents[2]
-MODULE = "bl_ext.user_default.mvgamba"
 HAS_BPY = importlib.util.find_spec("bpy") is not None
 
 if HAS_BPY:
-    os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="mvgamba-blender-")
+    extension.use_folder(tempfile.mkdtemp(prefix="mvgamba-blender-"))
 
 
 def pytest_unconfigure() -> None:
@@ -31,15 +31,9 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def addon() -> SimpleNamespace:
     """The extension, enabled in Blender from a copy of the source as an extension of the user's repository."""
-    bpy = pytest.importorskip("bpy")
-    folder = Path(os.environ["BLENDER_USER_RESOURCES"]) / "extensions" / "user_default" / "mvgamba"
-    if not folder.exists():
-        shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", "build_addon.py"))
-    assert bpy.ops.preferences.addon_enable(module=MODULE) == {"FINISHED"}
-
-    def module(name: str):
-        return importlib.import_module(f"{MODULE}.{name}")
-
+    pytest.importorskip("bpy", reason="needs Blender's Python")
+    extension.enable()
+    module = extension.module
     return SimpleNamespace(
         module=module,
         api=module("api"),

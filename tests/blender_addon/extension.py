@@ -1,0 +1,31 @@
+"""The extension, enabled from a copy of the source in the user folder of a Blender that has nobody else's settings."""
+
+import importlib
+import os
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = "bl_ext.user_default.mvgamba"
+
+
+def use_folder(folder: str | Path) -> None:
+    """Keep Blender's settings and extensions in `folder`; to be called before bpy is imported."""
+    os.environ["BLENDER_USER_RESOURCES"] = str(folder)
+
+
+def enable() -> None:
+    """Copy the source to where Blender looks for extensions, and enable it."""
+    import bpy
+
+    folder = Path(os.environ["BLENDER_USER_RESOURCES"]) / "extensions" / "user_default" / "mvgamba"
+    if not folder.exists():
+        shutil.copytree(ROOT / "blender_addon", folder, ignore=shutil.ignore_patterns("__pycache__", "build_addon.py"))
+    if bpy.ops.preferences.addon_enable(module=MODULE) != {"FINISHED"}:
+        raise RuntimeError(f"Blender did not enable {MODULE}")
+
+
+def module(name: str) -> ModuleType:
+    """A module of the enabled extension, such as `scene.capture`."""
+    return importlib.import_module(f"{MODULE}.{name}")
