@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -84,7 +85,7 @@ def generate(
     return wait_for(row, timeout=timeout) if wait else row
 
 
-def retry(row: JobRow, *, context: bpy.types.Context | None = None, **changes: object) -> JobRow:
+def retry(row: JobRow, *, context: bpy.types.Context | None = None, **changes: Any) -> JobRow:
     """Send an ended job again with the views it had; `changes` are fields of JobOptions."""
     request = retry_request(row.request, **changes)
     return session().submit(request, backend_command(context or bpy.context), jobs_folder() / request.request_id)

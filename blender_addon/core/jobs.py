@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .errors import sentence
 from .request import JobRequest
@@ -290,7 +291,7 @@ def _apply_update(row: JobRow, update: JobUpdate) -> None:
         log.debug("%s: %s", row.id, update.log_line)
 
 
-def retry_request(request: JobRequest, **changes: object) -> JobRequest:
+def retry_request(request: JobRequest, **changes: Any) -> JobRequest:
     """The same job again under a new identity, with some options changed."""
     fresh = JobRequest(request.label, request.views, request.options, request.target, request.capture)
     return dataclasses.replace(fresh, options=dataclasses.replace(fresh.options, **changes))

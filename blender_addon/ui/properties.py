@@ -117,7 +117,7 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
             num_views=int(self.capture_views),
             image_size=int(self.capture_size),
             azimuth=self.capture_azimuth,
-            margin=self.capture_margin,
+            margin=round(self.capture_margin, 6),  # Blender keeps 32 bits
             with_depth=self.capture_depth,
         )
 

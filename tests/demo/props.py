@@ -62,7 +62,9 @@ def chair() -> bpy.types.Object:
     boxes += [((x, 0.45, 0.5), (0.035, 0.03, 0.42)) for x in (-0.22, 0.0, 0.22)]
     boxes += [((x, 0.0, -0.62), (0.03, 0.4, 0.03)) for x in (-0.42, 0.42)]
     boxes += [((0.0, 0.0, 0.1), (0.44, 0.42, 0.05))]
-    vertices, faces, materials = [], [], []
+    vertices: list[tuple[float, ...]] = []
+    faces: list[tuple[int, ...]] = []
+    materials: list[int] = []
     for index, (center, half) in enumerate(boxes):
         base = len(vertices)
         vertices += [
