@@ -1,1 +1,19 @@
+"""Fields of what is inside, their closed surface, and fewer triangles for it."""
 
+from mvgamba.meshing.cleaning import clean_mesh, smooth_mesh
+from mvgamba.meshing.decimation import decimate
+from mvgamba.meshing.fusion import fuse, visual_hull
+from mvgamba.meshing.grid import Grid, extract_surface
+from mvgamba.meshing.topology import MeshReport, mesh_report
+
+__all__ = [
+    "Grid",
+    "MeshReport",
+    "clean_mesh",
+    "decimate",
+    "extract_surface",
+    "fuse",
+    "mesh_report",
+    "smooth_mesh",
+    "visual_hull",
+]

@@ -41,7 +41,7 @@ def test_a_ball_keeps_its_place_and_radius():
     radii = np.linalg.norm(vertices * 0.02 - 0.6 - centre, axis=1)
     # Rays that just miss the ball carve a little of it: less than a voxel.
     assert radii.min() > 0.35 - 0.015
-    assert radii.mean() == pytest.approx(0.35, abs=0.003)
+    assert radii.mean() == pytest.approx(0.35, abs=0.005)
     assert radii.max() < 0.35 + 0.005
 
 
