@@ -103,7 +103,7 @@ def check_inputs(
         raise InvalidInput(f"near and far must be 0 < near < far, got {near} and {far}.")
 
 
-def log_threshold(opacities: Tensor) -> Tensor:
+def rho_threshold(opacities: Tensor) -> Tensor:
     """The rho at which a surfel falls below `ALPHA_MIN`; negative or NaN for one that is never seen."""
     return 2.0 * torch.log(opacities.detach() / ALPHA_MIN)
 

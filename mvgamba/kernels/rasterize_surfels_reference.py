@@ -14,7 +14,7 @@ from mvgamba.kernels.rasterize_surfels import (
     TRANSMITTANCE_MIN,
     SurfelPlanes,
     check_inputs,
-    log_threshold,
+    rho_threshold,
 )
 
 PAIRS_PER_CHUNK = 1 << 22
@@ -52,7 +52,7 @@ def rasterize_surfels_reference(
         means, quats, scales, opacities, colors, w2c, intrinsics, height=height, width=width, near=near, far=far
     )
     drawable = torch.cat([means, quats, scales, opacities[:, None], colors], -1).isfinite().all(-1)
-    drawable &= (scales > 0).all(-1) & (quats.norm(dim=-1) > 0) & (log_threshold(opacities) > 0)
+    drawable &= (scales > 0).all(-1) & (quats.norm(dim=-1) > 0) & (rho_threshold(opacities) > 0)
     keep = drawable.nonzero()[:, 0]
     surfels = means[keep], quats[keep], scales[keep], opacities[keep], colors[keep]
     views = [
@@ -127,19 +127,20 @@ def _blend(
     on_plane = in_front & (rho3 <= rho2) & (depths * inverse >= near)
     rho = torch.where(on_plane, rho3, rho2)
     z = depths * torch.where(on_plane, inverse, 1)
-    hit = rho <= log_threshold(opacities)
-    alpha = torch.where(hit, (opacities * torch.exp(-0.5 * rho)).clamp_max(ALPHA_MAX), 0)
+    hit = rho <= rho_threshold(opacities)
+    gauss = torch.exp(-0.5 * torch.where(hit, rho, 0))  # subnormal numbers would be slow
+    alpha = torch.where(hit, (opacities * gauss).clamp_max(ALPHA_MAX), 0)
     after = torch.cumprod(1 - alpha, -1)
     met = hit & (after >= TRANSMITTANCE_MIN)
-    before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], -1)
+    before = torch.cat([after.new_ones(len(after), 1), after], -1)[:, :-1]
     weights = torch.where(met, alpha * before, 0)
     total = weights.sum(-1, keepdim=True)
     blended = weights @ features
     depth = (weights * z).sum(-1, keepdim=True)
     # Among the surfels met while more than half of the light passes, the last one.
     rank = torch.where(met & (before > 0.5), torch.arange(1, len(depths) + 1, device=z.device), 0)
-    last = torch.cat([torch.zeros_like(rank[:, :1]), rank], -1).amax(-1, keepdim=True)
-    median = torch.cat([torch.zeros_like(z[:, :1]), z], -1).gather(-1, last)
+    last = torch.cat([rank.new_zeros(len(rank), 1), rank], -1).amax(-1, keepdim=True)
+    median = torch.cat([z.new_zeros(len(z), 1), z], -1).gather(-1, last)
     # Differences of m only, so it may be centred; that keeps the digits.
     m = -DISTORTION_SLOPE / z
     m = m - ((weights * m).sum(-1, keepdim=True) / total.clamp_min(1e-12)).detach()

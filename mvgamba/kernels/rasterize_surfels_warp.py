@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from mvgamba.errors import InvalidInput
 from mvgamba.kernels import rasterize_surfels_snippets as snippets
-from mvgamba.kernels.rasterize_surfels import FAR, NEAR, SurfelPlanes, check_inputs, log_threshold
+from mvgamba.kernels.rasterize_surfels import FAR, NEAR, SurfelPlanes, check_inputs, rho_threshold
 from mvgamba.kernels.warp_runtime import launch_chunks, num_threads, warp
 
 wp = warp()
@@ -26,8 +26,7 @@ CHANNELS = (3, 1, 1, 3, 1, 1)
 PARAMETERS = ("means", "quats", "scales", "opacities", "colors")
 
 
-@wp.struct
-class _Job:
+class _JobFields:
     """All that the kernels of one group of views read and write; what a pass does not need stays empty."""
 
     num_surfels: wp.int32
@@ -78,6 +77,9 @@ class _Job:
     d_scales: wp.array(dtype=wp.float32)
     d_opacities: wp.array(dtype=wp.float32)
     d_colors: wp.array(dtype=wp.float32)
+
+
+_Job = wp.struct(_JobFields)  # not as a decorator, which jaxtyping's checks of the tests would wrap
 
 
 @no_type_check  # beartype cannot read Warp's types
@@ -242,7 +244,9 @@ class _RasterizeSurfels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, frame: _Frame, views: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         surfels = dict(zip(PARAMETERS, parameters, strict=True))
-        surfels["thresholds"] = log_threshold(surfels["opacities"])
+        # The colours do not take part in the projection, which finds everything else that is not finite.
+        has_color = surfels["colors"].isfinite().all(-1)
+        surfels["thresholds"] = torch.where(has_color, rho_threshold(surfels["opacities"]), -1)
         v, n = views.shape[0], parameters[0].shape[0]
         make = torch.zeros if n == 0 else torch.empty
         planes = tuple(make(v, c, frame.height, frame.width) for c in CHANNELS)

@@ -40,10 +40,11 @@ def render_surfels(
         )
     if bool((cameras.intrinsics[..., 0, 1] != 0).any()):
         raise InvalidCameras("Intrinsics with skew cannot be rendered; element (0, 1) must be 0.")
-    w2c = c2w_to_w2c_opencv(cameras.c2w).to(surfels.means).reshape(-1, cameras.num_views, 4, 4)
-    intrinsics = cameras.intrinsics.to(surfels.means).reshape(-1, cameras.num_views, 3, 3)
+    count, views = batch.numel(), cameras.num_views
+    w2c = c2w_to_w2c_opencv(cameras.c2w).to(surfels.means).reshape(count, views, 4, 4)
+    intrinsics = cameras.intrinsics.to(surfels.means).reshape(count, views, 3, 3)
     parts = [surfels.means, surfels.quats, surfels.scales, surfels.opacities, surfels.colors]
-    scenes = zip(*(p.reshape(-1, *p.shape[len(batch) :]) for p in parts), strict=True)
+    scenes = zip(*(p.reshape(count, *p.shape[len(batch) :]) for p in parts), strict=True)
     planes = [
         rasterize_surfels(*scene, w2c[i], intrinsics[i], height=cameras.height, width=cameras.width, near=near, far=far)
         for i, scene in enumerate(scenes)
