@@ -1,0 +1,1 @@
+"""The contract between clients and the service, as generated from the .proto files beside it."""
