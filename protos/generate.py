@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "mvgamba_rpc"
+ADDON_COPY = ROOT.parent / "blender_addon" / "core" / "rpc"
 _ABSOLUTE_IMPORT = re.compile(rf"^from {PACKAGE}\.v(\d+) import ", re.MULTILINE)
 
 
@@ -49,10 +50,12 @@ def generated_files() -> dict[Path, str]:
         outputs = [f"--{kind}_out={folder}" for kind in ("python", "pyi", "grpc_python")]
         command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}", *outputs, *map(str, protos)]
         subprocess.run(command, check=True)
-        return {
+        generated = {
             ROOT / path.relative_to(folder): _ABSOLUTE_IMPORT.sub("from . import ", path.read_text(encoding="utf-8"))
             for path in sorted(Path(folder).rglob("*.py*"))
         }
+    copy = {ADDON_COPY / path.name: text for path, text in generated.items() if path.parent.name == "v1"}
+    return generated | copy
 
 
 if __name__ == "__main__":
