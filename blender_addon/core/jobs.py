@@ -282,11 +282,11 @@ def _apply_update(row: JobRow, update: JobUpdate) -> None:
         _enter(row, JobState.RUNNING)
     if update.stage and update.stage != row.stage:
         row.enter_stage(update.stage)
-    if update.fraction is not None:
+    if update.fraction is not None:  # a report, not a heartbeat
         row.fraction = max(row.fraction, update.fraction)
+        row.seconds_left = update.seconds_left
     if update.queue_position is not None:
         row.queue_position = update.queue_position
-    row.seconds_left = update.seconds_left
     if update.log_line:
         log.debug("%s: %s", row.id, update.log_line)
 

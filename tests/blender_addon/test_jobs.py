@@ -71,6 +71,14 @@ def test_progress_never_falls(board):
     assert row.fraction == 0.5
 
 
+def test_a_heartbeat_changes_nothing_that_is_shown(board):
+    row = board.add(make_request())
+    play(board, row, running(row, stage="mesh", fraction=0.5, seconds_left=4.0))
+    text = row.text
+    play(board, row, Updated(row.id, JobUpdate(1)))
+    assert row.text == text == "Extracting mesh 50 %  4 s"
+
+
 def test_the_time_of_each_stage_is_kept(board):
     row = board.add(make_request())
     play(board, row, running(row, stage="prepare"), running(row, stage="refine"), Downloaded(row.id, Path("a")))

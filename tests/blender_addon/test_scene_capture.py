@@ -260,6 +260,25 @@ def test_depth_is_along_the_view_axis_in_scene_units(take):
     assert capture.sphere.radius == pytest.approx(sphere_radius)
 
 
+def test_depth_on_a_slope_is_that_of_the_pixel_middles(take):
+    cube = props.add_cube(matrix=ODD)
+    view = take(cube, with_depth=True, image_size=128).views[0]
+    depth = np.load(view.depth_path)
+    fx, fy, cx, cy = view.intrinsics
+    rows, columns = np.mgrid[0:128, 0:128] + 0.5
+    rays = np.stack([(columns - cx) / fx, -(rows - cy) / fy, -np.ones_like(rows)], axis=-1) @ view.c2w[:3, :3].T
+    # Into the cube's own frame, where a slab test gives the distance; rays have length 1 along the view axis.
+    inverse = np.linalg.inv(np.array(cube.matrix_world))
+    start = inverse[:3, :3] @ view.c2w[:3, 3] + inverse[:3, 3]
+    direction = rays @ inverse[:3, :3].T
+    low, high = (-0.5 - start) / direction, (0.5 - start) / direction
+    near, far = np.minimum(low, high).max(axis=-1), np.maximum(low, high).min(axis=-1)
+    hit = near < far
+    assert (hit != (depth > 0)).sum() < 10  # the outline, to rounding
+    both = hit & (depth > 0)
+    np.testing.assert_allclose(depth[both], near[both], rtol=1e-4)
+
+
 def test_depth_covers_what_the_picture_covers(take):
     capture = take(props.add_cube(matrix=ODD), with_depth=True, samples=16)
     for view in capture.views:

@@ -73,7 +73,7 @@ def test_the_origin_of_the_result_is_that_of_the_source(place):
 def test_a_result_follows_the_parent_of_its_source(place, scene):
     parent = bpy.data.objects.new("Parent", None)
     scene.collection.objects.link(parent)
-    parent.matrix_world = Matrix.LocRotScale((10, 5, -3), Euler((0.2, 0.3, 0.4)), (2, 2, 2))
+    parent.matrix_world = Matrix.LocRotScale((10, 5, -3), Euler((0.2, 0.3, 0.4)), (2, 1, 3))  # not even: shears
     source = props.add_cube(matrix=ODD)
     source.parent = parent
     bpy.context.view_layer.update()
