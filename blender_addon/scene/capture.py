@@ -167,8 +167,6 @@ class _Stage:
         _set_format(settings, "PNG")
         settings.color_mode, settings.color_depth, settings.compression = "RGBA", "8", 15
         self._scene.cycles.samples = self._samples
-        self._scene.cycles.pixel_filter_type = "BOX"
-        self._scene.cycles.filter_width = 1.0
         self._render(camera, path)
         return path
 
@@ -177,10 +175,8 @@ class _Stage:
         settings = self._scene.render.image_settings
         _set_format(settings, "OPEN_EXR")
         settings.color_mode, settings.color_depth, settings.exr_codec = "RGBA", "32", "ZIP"
-        # One ray through the middle: an average of near and far would lie on no surface.
+        # One ray, which Cycles sends through the middle: an average of near and far would lie on no surface.
         self._scene.cycles.samples = 1
-        self._scene.cycles.pixel_filter_type = "BOX"
-        self._scene.cycles.filter_width = 0.01
         exr = path.with_suffix(".exr")
         self._render(camera, exr)
         np.save(path, _read_depth(exr, self._size))
@@ -212,6 +208,7 @@ def _prepare(scene: bpy.types.Scene, settings: CaptureSettings) -> None:
         if name.startswith("use_stamp_"):
             setattr(render, name, False)  # no path, name or date in the pictures
     cycles.device = "CPU"
+    cycles.pixel_filter_type = "BOX"  # each pixel shows its own square only
     cycles.max_bounces = 0
     cycles.transparent_max_bounces = 32
     cycles.use_adaptive_sampling = False
