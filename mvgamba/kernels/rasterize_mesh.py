@@ -72,7 +72,7 @@ def check_inputs(
             raise InvalidCameras(f"{name} must have shape ({views}, {size}, {size}), got {tuple(matrix.shape)}.")
     if not (0 < height <= 32767 and 0 < width <= 32767):
         raise InvalidInput(f"height and width must be 1 to 32767 pixels, got {height} x {width}.")
-    if not (0 < near and math.isfinite(near)):
+    if not (near > 0 and math.isfinite(near)):
         raise InvalidInput(f"near must be positive and finite, got {near}.")
 
 
