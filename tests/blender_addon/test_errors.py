@@ -20,6 +20,11 @@ def test_every_reason_of_the_library_has_a_sentence():
     assert not missing
 
 
+def test_every_reason_of_the_service_has_a_sentence():
+    errors = pytest.importorskip("mvgamba_backend.errors", reason="the service is not importable here")
+    assert not errors.STATUS_OF_REASON.keys() - REMEDIES.keys()
+
+
 def test_every_button_is_an_operator_of_the_extension():
     source = (ROOT / "blender_addon" / "ui" / "operators.py").read_text()
     operators = set(re.findall(r'bl_idname = "([a-z_.]+)"', source))

@@ -1,0 +1,225 @@
+"""Whole jobs: a real backend process with its scripted pipeline, driven as a person would."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+bpy = pytest.importorskip("bpy", reason="needs Blender's Python")
+
+from mathutils import Euler, Matrix  # noqa: E402
+
+from tests.blender_addon import extension, props  # noqa: E402
+from tests.blender_addon.conftest import backend_command  # noqa: E402
+
+pytestmark = [
+    pytest.mark.blender,
+    pytest.mark.skipif(backend_command() is None, reason="no mvgamba-backend: set MVGAMBA_BACKEND"),
+]
+
+ODD = Matrix.LocRotScale((3.0, -2.0, 0.7), Euler((0.4, -0.9, 2.1)), (0.6, 1.7, 1.1))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fake_backend(addon):
+    """All jobs of this file go to one backend with the fake pipeline."""
+    preferences = bpy.context.preferences.addons[extension.MODULE].preferences
+    preferences.backend_arguments = "--pipeline fake"
+    addon.module("ui.preferences").check_backend()
+    yield
+    addon.session().stop_backend()
+    preferences.backend_arguments = ""
+
+
+@pytest.fixture
+def subject(scene):
+    """A cube at an odd pose, selected, with settings for the quickest job."""
+    cube = props.add_cube(matrix=ODD)
+    cube.select_set(True)
+    bpy.context.view_layer.objects.active = cube
+    settings = scene.mvgamba
+    settings.capture_views, settings.capture_size, settings.quality = "4", "256", "DRAFT"
+    return cube
+
+
+@pytest.fixture
+def generate(addon, subject):
+    """Presses Generate; what the fake pipeline shall do is written into the subject's name."""
+    rows = []
+
+    def generate(script=""):
+        subject.name = f"Cube {script}".strip()
+        assert bpy.ops.mvgamba.generate() == {"FINISHED"}
+        rows.append(addon.session().board.rows[0])
+        return rows[-1]
+
+    yield generate
+    for row in rows:
+        addon.session().cancel(row)
+    addon.session().board.rows.clear()
+
+
+def wait(addon, condition, *, timeout=30.0, place=True):
+    return addon.jobs.wait_until(lambda: addon.session().pump(place=place), condition, timeout=timeout)
+
+
+def results():
+    return [obj for obj in bpy.data.objects if obj.mvgamba.kind != "NONE"]
+
+
+def test_generate_returns_at_once_and_the_result_arrives(addon, generate, subject):
+    row = generate()
+    assert row.text == "Sending"
+    assert wait(addon, lambda: not row.is_active), row.text
+    assert row.state is addon.jobs.JobState.PLACED, row.text
+    (result,) = results()
+    assert result.mvgamba.job_id == row.job_id and len(result.data.polygons) > 0
+    assert result.data.materials and bpy.context.view_layer.objects.active == result
+
+
+def test_progress_rises_through_the_stages(addon, generate):
+    row, fractions, stages = generate("#slow:0.5"), [], []
+    while row.is_active:
+        addon.session().pump()
+        fractions.append(row.fraction)
+        stages.append(row.stage)
+        time.sleep(0.01)
+    assert fractions == sorted(fractions) and len(set(fractions)) > 3
+    assert len([s for s in dict.fromkeys(stages) if s]) > 2 and row.fraction == 1.0
+
+
+def test_cancel_ends_the_job(addon, generate):
+    row = generate("#slow:20")
+    assert wait(addon, lambda: row.state is addon.jobs.JobState.RUNNING), row.text
+    assert bpy.ops.mvgamba.cancel(request_id=row.id) == {"FINISHED"}
+    assert row.text == "Cancelling"
+    assert wait(addon, lambda: not row.is_active, timeout=10)
+    assert row.state is addon.jobs.JobState.CANCELLED and results() == []
+
+
+def test_cancel_all_ends_what_waits_too(addon, generate):
+    rows = [generate("#slow:20"), generate("#slow:20")]
+    assert wait(addon, lambda: any(row.state is addon.jobs.JobState.RUNNING for row in rows))
+    bpy.ops.mvgamba.cancel_all()
+    assert wait(addon, lambda: not any(row.is_active for row in rows), timeout=10)
+    assert {row.state for row in rows} == {addon.jobs.JobState.CANCELLED}
+
+
+def test_a_failure_is_a_sentence_with_a_button(addon, generate):
+    row = generate("#fail:OUT_OF_MEMORY")
+    assert wait(addon, lambda: not row.is_active)
+    assert row.text.startswith("Not enough memory") and results() == []
+    assert addon.errors.remedy(row.reason).operator == "mvgamba.retry_draft"
+    with pytest.raises(addon.errors.AddonError, match="Not enough memory"):
+        addon.api.wait_for(row)
+
+
+def test_a_failed_job_can_be_sent_again(addon, generate):
+    row = generate("#fail:EMPTY_RECONSTRUCTION")
+    assert wait(addon, lambda: not row.is_active)
+    bpy.ops.mvgamba.retry(request_id=row.id)
+    again = addon.session().board.rows[0]
+    assert again is not row and again.request.views == row.request.views
+    assert wait(addon, lambda: not again.is_active) and again.reason == "EMPTY_RECONSTRUCTION"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is a thing of POSIX")
+def test_a_killed_server_is_started_again_and_the_job_goes_on(addon, generate):
+    row = generate("#slow:2")
+    assert wait(addon, lambda: row.state is addon.jobs.JobState.RUNNING), row.text
+    os.kill(addon.session().backend_pid, signal.SIGKILL)
+    assert wait(addon, lambda: row.state is addon.jobs.JobState.LOST), row.text
+    assert row.text == "Connection lost, reconnecting"
+    assert wait(addon, lambda: not row.is_active, timeout=60), row.text
+    assert row.state is addon.jobs.JobState.PLACED, row.text
+
+
+def test_a_result_is_one_undo_step(addon, generate, subject, scene):
+    scene.mvgamba.source_after = "HIDE"
+    name = subject.name
+    bpy.ops.ed.undo_push(message="before")
+    row = generate()
+    name = subject.name
+    assert wait(addon, lambda: not row.is_active)
+    assert len(results()) == 1 and bpy.data.objects[name].hide_get()
+    assert bpy.ops.ed.undo() == {"FINISHED"}
+    assert results() == []
+    source = next(obj for obj in bpy.data.objects if obj.name.startswith("Cube"))
+    assert not source.hide_get() and not source.hide_render
+    assert bpy.ops.ed.redo() == {"FINISHED"}
+    assert len(results()) == 1
+
+
+def test_an_undone_result_can_be_placed_again(addon, generate):
+    bpy.ops.ed.undo_push(message="before")
+    row = generate()
+    assert wait(addon, lambda: not row.is_active)
+    bpy.ops.ed.undo()
+    assert bpy.ops.mvgamba.place_result(request_id=row.id) == {"FINISHED"}
+    assert len(results()) == 1
+
+
+def test_a_result_waits_for_edit_mode_to_end(addon, generate, subject):
+    row = generate()
+    bpy.ops.object.mode_set(mode="EDIT")
+    assert wait(addon, lambda: row.state is addon.jobs.JobState.READY)
+    addon.session().pump()
+    assert row.text == "Leave Edit Mode to place" and results() == []
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert wait(addon, lambda: not row.is_active) and len(results()) == 1
+
+
+def test_a_result_for_another_file_waits_to_be_asked_for(addon, generate):
+    row = generate("#slow:0.5")
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    assert wait(addon, lambda: row.state is addon.jobs.JobState.READY)
+    addon.session().pump()
+    assert row.text.startswith("Ready, made for") and results() == []
+    assert bpy.ops.mvgamba.place_result(request_id=row.id) == {"FINISHED"}
+    assert len(results()) == 1 and row.state is addon.jobs.JobState.PLACED
+
+
+def test_a_selection_that_changed_meanwhile_is_kept(addon, generate, subject, scene):
+    row = generate("#slow:0.5")
+    other = props.add_cube("Other", matrix=Matrix.Translation((5, 0, 0)))
+    subject.select_set(False)
+    other.select_set(True)
+    bpy.context.view_layer.objects.active = other
+    assert wait(addon, lambda: not row.is_active)
+    assert bpy.context.selected_objects == [other] and bpy.context.view_layer.objects.active == other
+
+
+def test_the_script_interface_waits_for_the_result(addon, subject):
+    row = addon.api.generate(
+        [subject],
+        capture_settings=addon.capture.CaptureSettings(num_views=4, image_size=128, with_depth=False, samples=1),
+        options=addon.request.JobOptions(quality="draft"),
+        hide_source=True,
+        timeout=60,
+    )
+    assert row.state is addon.jobs.JobState.PLACED and len(results()) == 1 and subject.hide_get()
+
+
+def test_clearing_takes_the_captures_from_the_disk(addon, generate):
+    row = generate()
+    assert wait(addon, lambda: not row.is_active)
+    folder = addon.api.jobs_folder() / row.id
+    assert folder.is_dir()
+    bpy.ops.mvgamba.clear_finished()
+    assert not folder.exists() and addon.session().board.rows == []
+
+
+def test_disabling_the_extension_ends_the_backend(addon, generate):
+    row = generate("#slow:20")
+    assert wait(addon, lambda: row.state is addon.jobs.JobState.RUNNING)
+    pid = addon.session().backend_pid
+    bpy.ops.preferences.addon_disable(module=extension.MODULE)
+    try:
+        if sys.platform != "win32":
+            with pytest.raises(ProcessLookupError):
+                os.kill(pid, 0)
+    finally:
+        bpy.ops.preferences.addon_enable(module=extension.MODULE)
+        bpy.context.preferences.addons[extension.MODULE].preferences.backend_arguments = "--pipeline fake"
