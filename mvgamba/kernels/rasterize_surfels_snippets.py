@@ -29,6 +29,8 @@ VIEW = 16
 TILE_SIZE = 16
 
 CONSTANTS = f"""
+#pragma clang fp contract(on)
+typedef long long wide;  // a long has 32 bits on Windows
 constexpr int RECORD = {RECORD}, VIEW = {VIEW};
 constexpr float ALPHA_MAX = {ALPHA_MAX}f, COSINE_MIN = {COSINE_MIN}f, HORIZON = {HORIZON}f;
 constexpr float DISTORTION_SLOPE = {DISTORTION_SLOPE}f, TRANSMITTANCE_MIN = {TRANSMITTANCE_MIN}f;
@@ -77,7 +79,7 @@ struct camera_frame {
     vf mx, my, mz;
     inline void gather(const float* means, const float* quats, const float* scales, int begin, int count) {
         for (int l = 0; l < 16; ++l) {
-            const long i = begin + l < count ? begin + l : count - 1;
+            const wide i = begin + l < count ? begin + l : count - 1;
             mx[l] = means[3 * i]; my[l] = means[3 * i + 1]; mz[l] = means[3 * i + 2];
             qw[l] = quats[4 * i]; qx[l] = quats[4 * i + 1]; qy[l] = quats[4 * i + 2]; qz[l] = quats[4 * i + 3];
             su[l] = scales[2 * i]; sv[l] = scales[2 * i + 1];
@@ -120,7 +122,7 @@ s.gather(job.means.data, job.quats.data, job.scales.data, begin, job.num_surfels
 s.see(c);
 vf threshold, opacity;
 for (int l = 0; l < 16; ++l) {
-    const long i = begin + l < job.num_surfels ? begin + l : job.num_surfels - 1;
+    const wide i = begin + l < job.num_surfels ? begin + l : job.num_surfels - 1;
     threshold[l] = job.thresholds.data[i]; opacity[l] = job.opacities.data[i];
 }
 const vf cosine = __builtin_elementwise_abs(s.facing) - COSINE_MIN * simd::sqrt(s.px * s.px + s.py * s.py + s.pz * s.pz);
@@ -151,7 +153,7 @@ x0 = whole ? vf{} : simd::max(x0, vf{}); y0 = whole ? vf{} : simd::max(y0, vf{})
 x1 = whole ? vf{} + (job.width - 1.0f) : simd::min(x1, vf{} + (job.width - 1.0f));
 y1 = whole ? vf{} + (job.height - 1.0f) : simd::min(y1, vf{} + (job.height - 1.0f));
 for (int l = 0; l < 16 && begin + l < job.num_surfels; ++l) {
-    const long i = begin + l, k = (long)view * job.num_surfels + i;
+    const wide i = begin + l, k = (wide)view * job.num_surfels + i;
     int tiles = 0;
     if (seen[l] && x0[l] <= x1[l] && y0[l] <= y1[l]) {
         short* box = job.boxes.data + 4 * k;
@@ -170,8 +172,8 @@ for (int l = 0; l < 16 && begin + l < job.num_surfels; ++l) {
 SORT = (
     CONSTANTS
     + r"""
-const long first = (long)view * job.num_surfels;
-int* counts = job.tile_begin.data + (long)view * (job.tiles_x * job.tiles_y + 1);
+const wide first = (wide)view * job.num_surfels;
+int* counts = job.tile_begin.data + (wide)view * (job.tiles_x * job.tiles_y + 1);
 int* a = job.order.data + first;
 int* b = job.scratch.data + first;
 int n = 0, total = 0;
@@ -207,11 +209,13 @@ for (int t = 0; t <= job.tiles_x * job.tiles_y; ++t) { const int c = counts[t]; 
 )
 """Orders the surfels of one view by depth and counts the entries of each tile."""
 
-FILL = r"""
-const long first = (long)view * job.num_surfels;
-const long offset = job.view_begin.data[view];
-int* next = job.cursor.data + (long)view * job.tiles_x * job.tiles_y;
-const int* counts = job.tile_begin.data + (long)view * (job.tiles_x * job.tiles_y + 1);
+FILL = (
+    CONSTANTS
+    + r"""
+const wide first = (wide)view * job.num_surfels;
+const wide offset = job.view_begin.data[view];
+int* next = job.cursor.data + (wide)view * job.tiles_x * job.tiles_y;
+const int* counts = job.tile_begin.data + (wide)view * (job.tiles_x * job.tiles_y + 1);
 for (int t = 0; t < job.tiles_x * job.tiles_y; ++t) next[t] = counts[t];
 for (int k = 0; k < job.num_seen.data[view]; ++k) {
     const int i = job.order.data[first + k];
@@ -219,11 +223,12 @@ for (int k = 0; k < job.num_seen.data[view]; ++k) {
     int row = job.row_begin.data[first + i];
     for (int y = box[1] >> 4; y <= box[3] >> 4; ++y)
         for (int x = box[0] >> 4; x <= box[2] >> 4; ++x) {
-            const long e = offset + next[y * job.tiles_x + x]++;
+            const wide e = offset + next[y * job.tiles_x + x]++;
             job.entries.data[2 * e] = i; job.entries.data[2 * e + 1] = row++;
         }
 }
 """
+)
 """Writes the entries (surfel, its gradient row) of every tile of one view, front to back."""
 
 TILE = r"""
@@ -233,7 +238,7 @@ struct pixels {
         for (int y = 0; y < 16 && y0 + y < height; ++y)
             for (int x = 0; x < 16; x += 4) {
                 const float* from = (const float*)(tile + (y >> 2) * 4 + (x >> 2)) + (y & 3) * 4;
-                float* to = plane + (long)(y0 + y) * width + x0 + x;
+                float* to = plane + (wide)(y0 + y) * width + x0 + x;
                 if (x0 + x + 4 <= width) __builtin_memcpy(to, from, 16);
                 else for (int k = 0; x0 + x + k < width; ++k) to[k] = from[k];
             }
@@ -242,7 +247,7 @@ struct pixels {
         for (int y = 0; y < 16 && y0 + y < height; ++y)
             for (int x = 0; x < 16; x += 4) {
                 float* to = (float*)(tile + (y >> 2) * 4 + (x >> 2)) + (y & 3) * 4;
-                const float* from = plane + (long)(y0 + y) * width + x0 + x;
+                const float* from = plane + (wide)(y0 + y) * width + x0 + x;
                 if (x0 + x + 4 <= width) __builtin_memcpy(to, from, 16);
                 else for (int k = 0; x0 + x + k < width; ++k) to[k] = from[k];
             }
@@ -258,7 +263,7 @@ struct pixels {
 const vf lane_x = {0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f, 0.5f, 1.5f, 2.5f, 3.5f};
 const vf lane_y = {0.5f, 0.5f, 0.5f, 0.5f, 1.5f, 1.5f, 1.5f, 1.5f, 2.5f, 2.5f, 2.5f, 2.5f, 3.5f, 3.5f, 3.5f, 3.5f};
 const int tiles = job.tiles_x * job.tiles_y;
-const long area = (long)job.height * job.width;
+const wide area = (wide)job.height * job.width;
 """
 
 # Where a ray meets a disc, and how much of it is seen. The same lines serve both passes, so that both see the same.
@@ -296,10 +301,10 @@ for (;;) {
     const int tile = __atomic_fetch_add(job.next_tile.data, 1, __ATOMIC_RELAXED);
     if (tile >= tiles * job.num_views) break;
     const int view = tile / tiles, x0 = (tile % tiles) % job.tiles_x * 16, y0 = (tile % tiles) / job.tiles_x * 16;
-    const int* begin = job.tile_begin.data + (long)view * (tiles + 1) + tile % tiles;
-    const long offset = job.view_begin.data[view];
-    const float* view_records = job.records.data + (long)view * job.num_surfels * RECORD;
-    const short* view_boxes = job.boxes.data + (long)view * job.num_surfels * 4;
+    const int* begin = job.tile_begin.data + (wide)view * (tiles + 1) + tile % tiles;
+    const wide offset = job.view_begin.data[view];
+    const float* view_records = job.records.data + (wide)view * job.num_surfels * RECORD;
+    const short* view_boxes = job.boxes.data + (wide)view * job.num_surfels * 4;
     vi alive[16], median_entry[16];
     vf transmittance[16], red[16], green[16], blue[16], depth[16], nx[16], ny[16], nz[16], median[16];
     vf distortion[16], first[16], second[16];
@@ -311,7 +316,7 @@ for (;;) {
         red[b] = green[b] = blue[b] = depth[b] = nx[b] = ny[b] = nz[b] = median[b] = vf{};
         distortion[b] = first[b] = second[b] = vf{};
     }
-    const float origin = begin[1] > begin[0] ? view_records[RECORD * (long)job.entries.data[2 * (offset + begin[0])] + 11] : 0.0f;
+    const float origin = begin[1] > begin[0] ? view_records[RECORD * (wide)job.entries.data[2 * (offset + begin[0])] + 11] : 0.0f;
     bool busy = true;
     for (int chunk = begin[0]; chunk < begin[1]; chunk += CHUNK) {
         const int size = begin[1] - chunk < CHUNK ? begin[1] - chunk : CHUNK;
@@ -321,7 +326,7 @@ for (;;) {
         unsigned short lists[16][CHUNK];
         int lengths[16] = {0};
         for (int k = 0; k < size; ++k)
-            for (unsigned m = pixels::blocks(view_boxes + 4 * (long)job.entries.data[2 * (offset + chunk + k)], x0, y0); m; m &= m - 1) {
+            for (unsigned m = pixels::blocks(view_boxes + 4 * (wide)job.entries.data[2 * (offset + chunk + k)], x0, y0); m; m &= m - 1) {
                 const int b = __builtin_ctz(m);
                 lists[b][lengths[b]++] = (unsigned short)k;
             }
@@ -335,7 +340,7 @@ for (;;) {
             vi mid_entry = median_entry[block];
             for (int at = 0; at < lengths[block]; ++at) {
                 const int k = lists[block][at];
-                const float* s = view_records + RECORD * (long)job.entries.data[2 * (offset + chunk + k)];
+                const float* s = view_records + RECORD * (wide)job.entries.data[2 * (offset + chunk + k)];
 """
     + MEET
     + "touched[k] |= (unsigned short)(1u << block);"
@@ -381,16 +386,15 @@ for (;;) {
 """Blends tiles, one after the other, as long as there are any; also notes which blocks each entry reached."""
 
 BLEND_BACKWARD = (
-    VECTORS
-    + TILE
+    TILE
     + r"""
 for (;;) {
     const int tile = __atomic_fetch_add(job.next_tile.data, 1, __ATOMIC_RELAXED);
     if (tile >= tiles * job.num_views) break;
     const int view = tile / tiles, x0 = (tile % tiles) % job.tiles_x * 16, y0 = (tile % tiles) / job.tiles_x * 16;
-    const int* begin = job.tile_begin.data + (long)view * (tiles + 1) + tile % tiles;
-    const long offset = job.view_begin.data[view];
-    const float* view_records = job.records.data + (long)view * job.num_surfels * RECORD;
+    const int* begin = job.tile_begin.data + (wide)view * (tiles + 1) + tile % tiles;
+    const wide offset = job.view_begin.data[view];
+    const float* view_records = job.records.data + (wide)view * job.num_surfels * RECORD;
     vi alive[16];
     vf transmittance[16], behind[16], gr[16], gg[16], gb[16], ga[16], plane[16];
     auto load = [&](const float* data, int channels, int channel, vf* to) {
@@ -417,7 +421,7 @@ for (;;) {
         load(job.normals.data, 3, 2, plane); for (int b = 0; b < 16; ++b) behind[b] += gnz[b] * plane[b];
         load(job.distortion_plane.data, 1, 0, plane); for (int b = 0; b < 16; ++b) behind[b] += 2.0f * gdist[b] * plane[b];
         load(job.alpha_plane.data, 1, 0, plane);
-        if (begin[1] > begin[0]) origin = view_records[RECORD * (long)job.entries.data[2 * (offset + begin[0])] + 11];
+        if (begin[1] > begin[0]) origin = view_records[RECORD * (wide)job.entries.data[2 * (offset + begin[0])] + 11];
     }
     const vf* total = plane;
     for (int b = 0; b < 16; ++b) {
@@ -427,11 +431,16 @@ for (;;) {
     }
     for (int k = begin[0]; k < begin[1]; ++k) {
         const int i = job.entries.data[2 * (offset + k)];
-        const float* s = view_records + RECORD * (long)i;
+        const float* s = view_records + RECORD * (wide)i;
         float* row = job.rows.data + RECORD * (offset + job.entries.data[2 * (offset + k) + 1]);
+        unsigned m = (unsigned short)job.masks.data[offset + k];
+        if (m == 0) {
+            for (int j = 0; j < RECORD; ++j) row[j] = 0.0f;
+            continue;
+        }
         vf sum[16], sum_nx{}, sum_ny{}, sum_nz{};
         for (int j = 0; j < 16; ++j) sum[j] = vf{};
-        for (unsigned m = (unsigned short)job.masks.data[offset + k]; m; m &= m - 1) {
+        for (; m; m &= m - 1) {
             const int block = __builtin_ctz(m);
             const vf block_x = lane_x + (float)(x0 + 4 * (block & 3)), block_y = lane_y + (float)(y0 + 4 * (block >> 2));
             const vf light = transmittance[block];
@@ -485,7 +494,12 @@ for (;;) {
 }
 """
 )
-"""Gradients of the blend: one row for each entry. `GEOMETRY` says whether planes other than rgb and alpha have any."""
+
+
+def blend_backward(*, geometry: bool) -> str:
+    """Gradients of the blend: one row for each entry. `geometry`: planes other than rgb and alpha have any."""
+    return VECTORS + f"constexpr bool GEOMETRY = {str(geometry).lower()};" + BLEND_BACKWARD
+
 
 UNPROJECT = (
     VECTORS
@@ -501,7 +515,7 @@ for (int view = 0; view < job.num_views; ++view) {
     vi seen{};
     bool any = false;
     for (int l = 0; l < 16; ++l) {
-        const long k = (long)view * job.num_surfels + begin + l;
+        const wide k = (wide)view * job.num_surfels + begin + l;
         const int count = begin + l < job.num_surfels ? job.num_tiles.data[k] : 0;
         float row[RECORD] = {0};
         if (count) {
@@ -554,9 +568,9 @@ vf dz = 2.0f * (-2.0f * z * da[0] + w * da[1] + x * da[2] - w * db[0] - 2.0f * z
 const vf along = dw * w + dx * x + dy * y + dz * z;  // the length of a quaternion has no effect
 dw = (dw - along * w) / s.nrm; dx = (dx - along * x) / s.nrm; dy = (dy - along * y) / s.nrm; dz = (dz - along * z) / s.nrm;
 for (int l = 0; l < 16 && begin + l < job.num_surfels; ++l) {
-    const long i = begin + l;
+    const wide i = begin + l;
     bool seen = false;
-    for (int view = 0; view < job.num_views; ++view) seen |= job.num_tiles.data[(long)view * job.num_surfels + i] > 0;
+    for (int view = 0; view < job.num_views; ++view) seen |= job.num_tiles.data[(wide)view * job.num_surfels + i] > 0;
     if (!seen) continue;
     for (int j = 0; j < 3; ++j) { job.d_means.data[3 * i + j] += dm[j][l]; job.d_colors.data[3 * i + j] += dcolor[j][l]; }
     job.d_quats.data[4 * i] += dw[l]; job.d_quats.data[4 * i + 1] += dx[l];

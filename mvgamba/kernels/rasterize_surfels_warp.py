@@ -103,12 +103,12 @@ def _blend(job: _Job): ...
 
 
 @no_type_check
-@wp.func_native("constexpr bool GEOMETRY = true;" + snippets.BLEND_BACKWARD)
+@wp.func_native(snippets.blend_backward(geometry=True))
 def _blend_backward(job: _Job): ...
 
 
 @no_type_check
-@wp.func_native("constexpr bool GEOMETRY = false;" + snippets.BLEND_BACKWARD)
+@wp.func_native(snippets.blend_backward(geometry=False))
 def _blend_backward_color(job: _Job): ...
 
 

@@ -91,7 +91,7 @@ def test_variant_agrees_with_reference_forward_and_backward(variant, n, views, h
         for parameter, g, w in zip(NAMES, gradients, wanted, strict=True):
             # None is a zero; what is zero exactly (depth of a plane does not depend on the disc's size) may be rounded.
             w = torch.zeros(()) if w is None else w
-            error = ((torch.zeros(()) if g is None else g) - w).norm() / max(w.norm().item(), 0.01 * largest, 1e-6)
+            error = ((torch.zeros(()) if g is None else g) - w).norm() / max(w.norm().item(), 0.01 * largest, 1e-4)
             assert error < 1e-3, f"{name} -> {parameter}: relative error {error:.1e}"
 
 
