@@ -7,7 +7,8 @@
 - `depth` (V, H, W) along the view axis; 0 where a pixel meets no surface. `weights` (V, H, W): how much a pixel counts.
   A pixel with weight and without depth is background: all along its ray space is free. Weight 0 says nothing.
 - `w2c`, `intrinsics`, `origin`, `spacing`, `shape`: as in `carve_silhouettes`.
-- `truncation`: distances in front of a surface are cut there. `behind`: a pixel says nothing farther behind its surface
+- `truncation`: distances in front of a surface are cut there, and count a tenth there: a ray that passes at a distance
+  knows that a point is free, but must not draw the surface away from where nearer votes put it. `behind`: a pixel says nothing farther behind its surface
   than this, and less and less on the way (half of `truncation` unless told): so a thin plate keeps its two sides.
 - `hull` (nx, ny, nz): a field, positive inside, that the result is cut with, value by value. Saves the work outside.
 

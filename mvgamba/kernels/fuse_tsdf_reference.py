@@ -6,6 +6,9 @@ from torch import Tensor
 
 from mvgamba.kernels.carve_silhouettes_reference import NEAREST_DEPTH
 
+FREE_WEIGHT = 0.1
+"""Weight of a vote at the full truncation or of background, which tells that a point is free but not where the surface is."""
+
 
 def fuse_tsdf_reference(
     depth: Float[Tensor, "V H W"],
@@ -81,7 +84,10 @@ def _vote(
     surface = torch.where(is_smooth, blend, surface)
 
     distance = z - surface
-    fade = (1.0 - distance / behind).clamp(0.0, 1.0)
+    fade = torch.where(
+        distance > 0, (1 - distance / behind).clamp(0, 1), (2 + 2 * distance / truncation).clamp(FREE_WEIGHT, 1)
+    )
+    fade = torch.where(is_background, FREE_WEIGHT, fade)
     value = torch.where(is_background, -truncation, distance.clamp(min=-truncation))
-    weight = torch.where(framed, torch.where(is_background, weight, weight * fade), 0.0)
+    weight = torch.where(framed, weight * fade, 0.0)
     return framed, value, weight

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mvgamba.kernels.carve_silhouettes_reference import NEAREST_DEPTH
 from mvgamba.kernels.carve_silhouettes_warp import BLOCK, pack_cameras
+from mvgamba.kernels.fuse_tsdf_reference import FREE_WEIGHT
 from mvgamba.kernels.warp_runtime import launch_chunks, warp
 
 wp = warp()
@@ -27,6 +28,7 @@ _BLOCK = wp.constant(BLOCK)
 _TILE = wp.constant(TILE)
 _MOST_TILES = wp.constant(MOST_TILES)
 _NEAREST = wp.constant(NEAREST_DEPTH)
+_FREE_WEIGHT = wp.constant(FREE_WEIGHT)
 _UNSEEN = wp.constant(0)
 _HIDDEN = wp.constant(1)
 _FREE = wp.constant(2)
@@ -246,8 +248,8 @@ def _fuse(
                         continue
                     surface = depth[view, row, column]
                     if surface <= 0.0:
-                        field[x, y, z] = field[x, y, z] - weight * truncation
-                        sums[i] = sums[i] + weight
+                        field[x, y, z] = field[x, y, z] - weight * _FREE_WEIGHT * truncation
+                        sums[i] = sums[i] + weight * _FREE_WEIGHT
                         continue
                     ax = wp.clamp(u - 0.5, 0.0, width - 1.0)
                     ay = wp.clamp(v - 0.5, 0.0, height - 1.0)
@@ -272,7 +274,10 @@ def _fuse(
                         bottom = d10 * (1.0 - tx) + d11 * tx
                         surface = top * (1.0 - ty) + bottom * ty
                     distance = d - surface
-                    weight *= wp.clamp(1.0 - distance / behind, 0.0, 1.0)
+                    if distance > 0.0:
+                        weight *= wp.clamp(1.0 - distance / behind, 0.0, 1.0)
+                    else:
+                        weight *= wp.clamp(2.0 + 2.0 * distance / truncation, _FREE_WEIGHT, 1.0)
                     field[x, y, z] = field[x, y, z] + weight * wp.max(distance, -truncation)
                     sums[i] = sums[i] + weight
     for x in range(x0, x1):

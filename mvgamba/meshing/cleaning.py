@@ -3,7 +3,7 @@
 import logging
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_matrix, diags
 
 from mvgamba.errors import EmptyReconstruction
@@ -78,17 +78,25 @@ def _keep_visible_parts(mesh: Mesh, min_fraction: float) -> Mesh:
     if not solid.any():
         return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
     keep = solid & (areas >= min_fraction * areas[solid].max())
+    low, high = _boxes(mesh, part)
     for candidate in np.flatnonzero(keep)[np.argsort(volumes[keep])]:
-        others = keep.copy()
-        others[candidate] = False
-        if not others.any():
-            break
-        point = mesh.vertices[mesh.faces[np.argmax(part == candidate), 0]]
-        if _winding_number(point, mesh, others[part]) > 0.5:
-            keep[candidate] = False
+        may_hold = keep & (low < low[candidate]).all(axis=1) & (high > high[candidate]).all(axis=1)
+        if may_hold.any():
+            point = mesh.vertices[mesh.faces[np.argmax(part == candidate), 0]]
+            keep[candidate] = _winding_number(point, mesh, may_hold[part]) < 0.5
     if not keep.all():
         log.debug("kept %d of %d parts", int(keep.sum()), len(keep))
     return compact(Mesh(mesh.vertices, mesh.faces[keep[part]]))
+
+
+def _boxes(mesh: Mesh, part: Int[np.ndarray, " F"]) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """The least and greatest coordinates of each part."""
+    low = np.full((int(part.max()) + 1, 3), np.inf)
+    high = -low
+    for k in range(3):
+        np.minimum.at(low, part, mesh.vertices[mesh.faces[:, k]])
+        np.maximum.at(high, part, mesh.vertices[mesh.faces[:, k]])
+    return low, high
 
 
 def _winding_number(point: Float[np.ndarray, "3"], mesh: Mesh, use: Bool[np.ndarray, " F"]) -> float:

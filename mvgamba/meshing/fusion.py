@@ -43,6 +43,7 @@ def fuse(
     resolution: int,
     hull: Grid | None = None,
     carve: bool = True,
+    outside_frame: str = "ignore",
 ) -> Grid:
     """Fuse what the surfels look like from many cameras (no batch axes) into one field.
 
@@ -58,7 +59,7 @@ def fuse(
     grid = empty_grid(low, high, resolution=resolution)
     known = None if hull is None else hull.resample(grid).field
     if carve:
-        outline = _carve(render.alpha, cameras, grid, "ignore")
+        outline = _carve(render.alpha, cameras, grid, outside_frame)
         known = outline if known is None else torch.minimum(outline, known.to(outline))
     depth, weights = _trusted_depth(render, cameras, jump=2.0 * grid.spacing)
     field = fuse_tsdf(
@@ -77,7 +78,7 @@ def fuse(
 
 
 def _carve(alpha: Float[Tensor, "V 1 H W"], cameras: Cameras, grid: Grid, outside_frame: str) -> Tensor:
-    return carve_silhouettes(
+    field = carve_silhouettes(
         signed_distance_2d(alpha[:, 0]),
         c2w_to_w2c_opencv(cameras.c2w),
         cameras.intrinsics,
@@ -87,6 +88,7 @@ def _carve(alpha: Float[Tensor, "V 1 H W"], cameras: Cameras, grid: Grid, outsid
         outside_frame=outside_frame,
         truncation=TRUNCATION * grid.spacing,
     )
+    return torch.where(torch.isinf(field), -TRUNCATION * grid.spacing, field)  # in no picture at all: outside
 
 
 def _trusted_depth(
