@@ -5,7 +5,7 @@ Per group of views: `project` (surfel records), `sort` and `fill` (front to back
 order, so results do not depend on the number of threads.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, no_type_check
 
 import torch
@@ -305,3 +305,24 @@ def rasterize_surfels_warp(
     frame = _Frame(int(height), int(width), float(near), float(far))
     parameters = (t.contiguous() for t in (means, quats, scales, opacities, colors))
     return SurfelPlanes(*_RasterizeSurfels.apply(frame, views, *parameters))
+
+
+def rasterize_surfels_copied(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colors: Tensor,
+    w2c: Tensor,
+    intrinsics: Tensor,
+    *,
+    height: int,
+    width: int,
+    near: float = NEAR,
+    far: float = FAR,
+) -> SurfelPlanes:
+    """The same for tensors of another device: they go to the CPU, planes and gradients come back."""
+    inputs = (means, quats, scales, opacities, colors, w2c, intrinsics)
+    check_inputs(*inputs, height=height, width=width, near=near, far=far)
+    planes = rasterize_surfels_warp(*(t.cpu() for t in inputs), height=height, width=width, near=near, far=far)
+    return SurfelPlanes(*(getattr(planes, f.name).to(means.device) for f in fields(planes)))

@@ -315,6 +315,38 @@ def test_bad_input_is_named(variant, change, error, words):
         rasterize_surfels(**(given | change))
 
 
+def test_other_devices_are_served_by_the_cpu_rather_than_by_the_reference():
+    assert rasterize_surfels.choose("cuda") == "warp-cpu-copied"
+    assert rasterize_surfels.choose("cpu") == "warp-cpu"
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["warp-cpu-copied", "reference"])
+def test_cuda_tensors_give_the_same_on_cuda(name):
+    w2c, k = odd_cameras(2, 16, 16)
+    surfels = random_scene(40)
+    want = exact(surfels, w2c, k, height=16, width=16)
+    moved = [t.cuda().requires_grad_() for t in surfels]
+    with rasterize_surfels.use(name):
+        got = rasterize_surfels(*moved, w2c.cuda(), k.cuda(), height=16, width=16)
+    torch.testing.assert_close(got.rgb.cpu().double(), want.rgb, atol=1e-5, rtol=0)
+    got.depth.sum().backward()
+    assert moved[0].grad.device.type == "cuda"
+
+
+def test_copied_variant_gives_planes_and_gradients_of_the_cpu():
+    # On the CPU the copies are the tensors themselves; the call is the same as for any other device.
+    w2c, k = odd_cameras(2, 16, 16)
+    results = []
+    for name in ("warp-cpu", "warp-cpu-copied"):
+        surfels = [t.requires_grad_() for t in random_scene(40)]
+        planes = rasterize_surfels.function(name)(*surfels, w2c, k, height=16, width=16)
+        results.append((planes.rgb, *torch.autograd.grad(planes.rgb.sum() + planes.distortion.sum(), surfels)))
+    for a, b in zip(*results, strict=True):
+        assert torch.equal(a, b)
+
+
 def test_warp_variant_refuses_other_types_instead_of_rounding():
     w2c, k = front_camera(8, 8)
     with rasterize_surfels.use("warp-cpu"), pytest.raises(InvalidInput, match="float32"):
