@@ -1,0 +1,1 @@
+"""The service: jobs over gRPC, run by the library in worker processes."""

@@ -1,0 +1,260 @@
+"""Messages to the service's own values, and back. The wire has the house's conventions, so nothing is turned here."""
+
+import hashlib
+from collections.abc import Mapping
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mvgamba.errors import InvalidInput
+from mvgamba_backend.engine import Description
+from mvgamba_backend.events import Event, LogText, PreviewImage
+from mvgamba_backend.record import AssetRecord, JobRecord, JobState, ProgressRecord
+from mvgamba_backend.spec import (
+    CameraSpec,
+    CaptureSource,
+    ImageSource,
+    JobSpec,
+    Limits,
+    Options,
+    TextSource,
+    ViewSpec,
+)
+from mvgamba_rpc.v1 import generation_pb2 as pb
+
+DEFAULTS = Options()
+_QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
+_STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
+_STAGES = {name[len("STAGE_") :].lower(): value for name, value in pb.Stage.items() if value}
+_KINDS = {"mesh": pb.ASSET_KIND_MESH, "preview": pb.ASSET_KIND_PREVIEW}
+
+
+# ---------------------------------------------------------------- specs
+
+
+def spec_from_proto(message: pb.JobSpec, limits: Limits) -> tuple[JobSpec, list[bytes]]:
+    """The spec with every image by its sha256, and the contents that came inline.
+
+    Raises: InvalidInput.
+    """
+    inline: dict[str, bytes] = {}
+    source: TextSource | ImageSource | CaptureSource
+    match message.WhichOneof("source"):
+        case "text":
+            source = TextSource(message.text.prompt, message.text.negative_prompt)
+        case "image":
+            source = ImageSource(_image_from_proto(message.image.image, "image.image", limits, inline))
+        case "capture":
+            if len(message.capture.views) > limits.max_views:
+                raise InvalidInput(
+                    f"capture.views has {len(message.capture.views)} views; at most {limits.max_views} are taken at once."
+                )
+            source = CaptureSource(
+                tuple(
+                    _view_from_proto(view, f"capture.views[{i}]", limits, inline)
+                    for i, view in enumerate(message.capture.views)
+                )
+            )
+        case _:
+            raise InvalidInput("spec has no source; set text, image or capture.")
+    return JobSpec(source, options_from_proto(message.options), message.label), list(inline.values())
+
+
+def options_from_proto(message: pb.Options) -> Options:
+    """With the defaults filled in, but for the seed. Raises: InvalidInput."""
+    qualities = {value: name for name, value in _QUALITIES.items()} | {pb.QUALITY_UNSPECIFIED: DEFAULTS.quality}
+    if message.quality not in qualities:
+        raise InvalidInput(f"options.quality is {message.quality}; this version knows {sorted(_QUALITIES.values())}.")
+    return Options(
+        quality=qualities[message.quality],
+        reconstructor=message.reconstructor or DEFAULTS.reconstructor,
+        refine=message.refine if message.HasField("refine") else DEFAULTS.refine,
+        target_faces=message.target_faces or DEFAULTS.target_faces,
+        texture_size=message.texture_size or DEFAULTS.texture_size,
+        seed=message.seed if message.HasField("seed") else None,
+        device=message.device or DEFAULTS.device,
+    )
+
+
+def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
+    options = spec.options
+    message = pb.JobSpec(
+        label=spec.label,
+        options=pb.Options(
+            quality=_QUALITIES[options.quality],
+            reconstructor=options.reconstructor,
+            refine=options.refine,
+            target_faces=options.target_faces,
+            texture_size=options.texture_size,
+            seed=options.seed,
+            device=options.device,
+        ),
+    )
+    match spec.source:
+        case TextSource(prompt=prompt, negative_prompt=negative):
+            message.text.CopyFrom(pb.TextSource(prompt=prompt, negative_prompt=negative))
+        case ImageSource(image=image):
+            message.image.image.sha256 = image
+        case CaptureSource(views=views):
+            message.capture.views.extend(map(_view_to_proto, views))
+    return message
+
+
+def _view_from_proto(message: pb.PosedView, path: str, limits: Limits, inline: dict[str, bytes]) -> ViewSpec:
+    camera = message.camera
+    return ViewSpec(
+        _image_from_proto(message.image, f"{path}.image", limits, inline),
+        CameraSpec(
+            tuple(camera.camera_to_world),
+            camera.fx,
+            camera.fy,
+            camera.cx,
+            camera.cy,
+            camera.width,
+            camera.height,
+        ),
+        message.depth.sha256 if message.HasField("depth") else None,
+    )
+
+
+def _view_to_proto(view: ViewSpec) -> pb.PosedView:
+    camera = view.camera
+    return pb.PosedView(
+        image=pb.Image(sha256=view.image),
+        camera=pb.Camera(
+            camera_to_world=camera.c2w,
+            fx=camera.fx,
+            fy=camera.fy,
+            cx=camera.cx,
+            cy=camera.cy,
+            width=camera.width,
+            height=camera.height,
+        ),
+        depth=None if view.depth is None else pb.Depth(sha256=view.depth),
+    )
+
+
+def _image_from_proto(message: pb.Image, path: str, limits: Limits, inline: dict[str, bytes]) -> str:
+    match message.WhichOneof("content"):
+        case "png":
+            if len(message.png) > limits.max_inline_image_bytes:
+                raise InvalidInput(
+                    f"{path}.png has {len(message.png)} bytes; at most {limits.max_inline_image_bytes} are taken inline. "
+                    "Upload it and send its sha256."
+                )
+            sha256 = hashlib.sha256(message.png).hexdigest()
+            inline[sha256] = message.png
+            return sha256
+        case "sha256":
+            return message.sha256
+        case _:
+            raise InvalidInput(f"{path} is empty; set png or sha256.")
+
+
+# ---------------------------------------------------------------- jobs
+
+
+def job_to_proto(job: JobRecord) -> pb.Job:
+    error = None
+    if job.failure is not None:
+        error = pb.JobError(reason=job.failure.reason, message=job.failure.message, metadata=job.failure.metadata)
+    return pb.Job(
+        id=job.id,
+        request_id=job.request_id,
+        state=_STATES[job.state],
+        progress=progress_to_proto(job.progress),
+        error=error,
+        assets=[asset_to_proto(job.id, asset) for asset in job.assets],
+        spec=spec_to_proto(job.spec),
+        create_time=_timestamp(job.created),
+        start_time=_timestamp(job.started),
+        end_time=_timestamp(job.ended),
+        last_sequence=job.sequence,
+        attempt=job.attempt,
+    )
+
+
+def progress_to_proto(progress: ProgressRecord) -> pb.Progress:
+    return pb.Progress(
+        stage=_STAGES.get(progress.stage, pb.STAGE_UNSPECIFIED),
+        total_fraction=progress.fraction,
+        stage_fraction=progress.stage_fraction,
+        message=progress.message,
+        seconds_left=progress.seconds_left,
+        queue_position=progress.queue_position,
+    )
+
+
+def asset_to_proto(job_id: str, asset: AssetRecord) -> pb.Asset:
+    return pb.Asset(
+        id=f"{job_id}/{asset.name}",
+        name=asset.name,
+        kind=_KINDS.get(asset.kind, pb.ASSET_KIND_UNSPECIFIED),
+        media_type=asset.media_type,
+        size_bytes=asset.size_bytes,
+        sha256=asset.sha256,
+    )
+
+
+def asset_id_from_proto(asset_id: str) -> tuple[str, str]:
+    """(job id, name of the asset)."""
+    job_id, _, name = asset_id.partition("/")
+    return job_id, name
+
+
+def event_to_proto(event: Event) -> pb.WatchJobResponse:
+    message = pb.WatchJobResponse(sequence=event.sequence)
+    match event.payload:
+        case JobRecord():
+            message.job.CopyFrom(job_to_proto(event.payload))
+        case ProgressRecord():
+            message.progress.CopyFrom(progress_to_proto(event.payload))
+        case LogText(text=text):
+            message.log.text = text
+        case PreviewImage(data=data, media_type=media_type, index=index, count=count):
+            message.preview.CopyFrom(pb.Preview(data=data, media_type=media_type, index=index, count=count))
+    return message
+
+
+def heartbeat_to_proto(sequence: int) -> pb.WatchJobResponse:
+    return pb.WatchJobResponse(sequence=sequence, heartbeat=pb.Heartbeat())
+
+
+def states_from_proto(states: list[int]) -> list[JobState]:
+    """Raises: InvalidInput."""
+    names = {value: state for state, value in _STATES.items()}
+    for value in states:
+        if value not in names:
+            raise InvalidInput(f"states holds {value}; this version knows {sorted(names)}.")
+    return [names[value] for value in states]
+
+
+def _timestamp(seconds: float | None) -> Timestamp | None:
+    if seconds is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromNanoseconds(round(seconds * 1e6) * 1000)
+    return timestamp
+
+
+# ---------------------------------------------------------------- the server
+
+
+def description_to_proto(description: Description | None, limits: Limits, **facts: object) -> pb.DescribeServerResponse:
+    """`facts`: the other fields of the answer, as they are."""
+    known = description if description is not None else Description()
+    return pb.DescribeServerResponse(
+        ready=description is not None and not known.problem,
+        not_ready_reason=known.problem if description is not None else "The pipeline is being loaded.",
+        versions=known.versions,
+        devices=[pb.Device(**device) for device in known.devices],
+        models=[pb.Model(**model) for model in known.models],
+        kernels=[pb.Kernel(**kernel) for kernel in known.kernels],
+        sources=known.sources,
+        limits=limits_to_proto(limits),
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+def limits_to_proto(limits: Limits) -> pb.Limits:
+    values: Mapping[str, int] = {name: getattr(limits, name) for name in pb.Limits.DESCRIPTOR.fields_by_name}
+    return pb.Limits(**values)

@@ -1,0 +1,51 @@
+"""What a worker runs: the real pipeline, or one that only plays."""
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Protocol
+
+from mvgamba.progress import CancelToken
+from mvgamba.registry import Registry
+from mvgamba_backend.engine.protocol import Description, OutputFile
+from mvgamba_backend.spec import JobSpec
+
+
+class Job(ABC):
+    """One job as a pipeline sees it."""
+
+    def __init__(self, spec: JobSpec, blobs: dict[str, Path], folder: Path, cancel: CancelToken) -> None:
+        self.spec = spec
+        self.blobs = blobs
+        self.folder = folder
+        """Results go here."""
+        self.cancel = cancel
+
+    @abstractmethod
+    def report(self, stage: str, fraction: float, **more: Any) -> None:
+        """`fraction` is of the whole job; `more`: message, stage_fraction, seconds_left."""
+
+    @abstractmethod
+    def log(self, text: str) -> None:
+        """Tell the user something."""
+
+    @abstractmethod
+    def preview(self, data: bytes, media_type: str, *, index: int, count: int) -> None:
+        """Show a small picture (at most 64 KiB)."""
+
+
+class Pipeline(Protocol):
+    """Made once for each worker, then used for one job after the other."""
+
+    def describe(self) -> Description: ...
+
+    def run(self, job: Job) -> list[OutputFile]:
+        """Raises: what `mvgamba.pipeline.generate` raises."""
+
+
+PIPELINES = Registry(
+    "pipeline",
+    {
+        "real": "mvgamba_backend.engine.real:RealPipeline",
+        "fake": "mvgamba_backend.engine.fake:FakePipeline",
+    },
+)
