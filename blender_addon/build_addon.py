@@ -47,8 +47,7 @@ def build(out: Path, *, platforms: list[str], wheels: Path | None = None) -> lis
         write_manifest(stage / "blender_manifest.toml", platforms=platforms, wheels=names)
         made = Path(folder) / "zips"
         made.mkdir()
-        split = ["--split-platforms"] if len(platforms) > 1 else []
-        run(tool, "build", "--source-dir", str(stage), "--output-dir", str(made), *split)
+        run(tool, "build", "--source-dir", str(stage), "--output-dir", str(made), "--split-platforms")
         results = []
         for path in sorted(made.glob("*.zip")):
             run(tool, "validate", str(path))

@@ -86,11 +86,17 @@ class BackendProcess:
 
     def stop(self, *, grace: float = 3.0) -> None:
         """End the process: it leaves when its stdin closes, and is made to when it does not."""
-        with self._lock:
+        process = self._process
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+        # Another thread may hold the lock while it waits for a backend that is still starting; that wait ends with it.
+        if not self._lock.acquire(timeout=grace):
+            if process is not None:
+                process.kill()
+            self._lock.acquire()
+        try:
             process = self._process
-            if process is not None and process.poll() is None:
-                if process.stdin is not None:
-                    process.stdin.close()
+            if process is not None:
                 try:
                     process.wait(grace)
                 except subprocess.TimeoutExpired:
@@ -98,6 +104,8 @@ class BackendProcess:
                     process.kill()
                     process.wait()
             self._release()
+        finally:
+            self._lock.release()
 
     def last_log_line(self) -> str:
         """What the backend said last, for the row of a failed start."""

@@ -128,6 +128,8 @@ class JobWorker:
             try:
                 if self._client is None:
                     self._client = self._connect()
+                if self._stop.is_set():
+                    raise _Stopped
                 return action(self._client)
             except AddonError as error:
                 if self._stop.is_set():

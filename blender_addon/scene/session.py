@@ -140,11 +140,10 @@ class Session:
         try:
             with bpy.context.temp_override(**_window_override(row.request.target.scene_name)):
                 self.place(bpy.context, row, select=untouched)
+                bpy.ops.ed.undo_push(message="Place MVGamba Result")
         except (AddonError, RuntimeError) as error:
             row.state, row.reason, row.message = JobState.FAILED, "PLACE_FAILED", str(error)
             log.warning("placing %s: %s", row.request.label, error)
-            return True
-        bpy.ops.ed.undo_push(message="Place MVGamba Result")
         return True
 
 

@@ -5,18 +5,14 @@ Blender's user folder is a temporary one, so nobody's settings are read or writt
 
 import importlib.util
 import os
-import shlex
 import shutil
-import sys
 import tempfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tests.blender_addon import extension
 
-ROOT = Path(__file__).resolve().parents[2]
 HAS_BPY = importlib.util.find_spec("bpy") is not None
 
 if HAS_BPY:
@@ -55,16 +51,3 @@ def scene(addon):
 
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     return bpy.context.scene
-
-
-def backend_command() -> list[str] | None:
-    """How to start a backend here: MVGAMBA_BACKEND, or the environment that `make` builds beside the source."""
-    if os.environ.get("MVGAMBA_BACKEND"):
-        return shlex.split(os.environ["MVGAMBA_BACKEND"])
-    folder = "Scripts" if sys.platform == "win32" else "bin"
-    for name in ("mvgamba-backend", "mvgamba-backend.exe"):
-        path = ROOT / ".venv" / folder / name
-        if path.is_file():
-            return [str(path)]
-    found = shutil.which("mvgamba-backend")
-    return [found] if found else None

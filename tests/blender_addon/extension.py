@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -29,3 +31,16 @@ def enable() -> None:
 def module(name: str) -> ModuleType:
     """A module of the enabled extension, such as `scene.capture`."""
     return importlib.import_module(f"{MODULE}.{name}")
+
+
+def backend_command() -> list[str] | None:
+    """How to start a backend here: MVGAMBA_BACKEND, or the environment that `make` builds beside the source."""
+    if os.environ.get("MVGAMBA_BACKEND"):
+        return shlex.split(os.environ["MVGAMBA_BACKEND"])
+    folder = "Scripts" if sys.platform == "win32" else "bin"
+    for name in ("mvgamba-backend", "mvgamba-backend.exe"):
+        path = ROOT / ".venv" / folder / name
+        if path.is_file():
+            return [str(path)]
+    found = shutil.which("mvgamba-backend")
+    return [found] if found else None

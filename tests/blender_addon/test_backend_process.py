@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -68,6 +69,26 @@ def test_a_backend_that_ignores_stdin_is_ended(make):
     began = time.monotonic()
     backend.stop(grace=0.2)
     assert time.monotonic() - began < 5 and backend.pid is None
+
+
+def test_stopping_does_not_wait_for_a_backend_that_never_says_hello(make):
+    backend = make("import time; time.sleep(60)")
+    errors = []
+
+    def start():
+        try:
+            backend.ensure()
+        except AddonError as error:
+            errors.append(error.reason)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    while backend.pid is None:
+        time.sleep(0.01)
+    began = time.monotonic()
+    backend.stop(grace=0.2)
+    thread.join(5)
+    assert time.monotonic() - began < 5 and errors == ["BACKEND_START_FAILED"]
 
 
 def test_a_dead_backend_is_started_again_with_another_token(make):

@@ -12,11 +12,10 @@ bpy = pytest.importorskip("bpy", reason="needs Blender's Python")
 from mathutils import Euler, Matrix  # noqa: E402
 
 from tests.blender_addon import extension, props  # noqa: E402
-from tests.blender_addon.conftest import backend_command  # noqa: E402
 
 pytestmark = [
     pytest.mark.blender,
-    pytest.mark.skipif(backend_command() is None, reason="no mvgamba-backend: set MVGAMBA_BACKEND"),
+    pytest.mark.skipif(extension.backend_command() is None, reason="no mvgamba-backend: set MVGAMBA_BACKEND"),
 ]
 
 ODD = Matrix.LocRotScale((3.0, -2.0, 0.7), Euler((0.4, -0.9, 2.1)), (0.6, 1.7, 1.1))
