@@ -1,0 +1,238 @@
+"""`mvgamba eval`: photograph objects, reconstruct them from the photographs, and score the results from other cameras."""
+
+import dataclasses
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from mvgamba.errors import Cancelled, InvalidInput, MVGambaError, OutputFailed
+from mvgamba.evaluation.drawable import Drawable, read_drawable
+from mvgamba.evaluation.image_scores import image_scores
+from mvgamba.evaluation.photograph import disturbed, photograph
+from mvgamba.evaluation.report import comparison_sheet, markdown_table, overview_sheet
+from mvgamba.evaluation.rig import cameras_around, input_angles, random_placement, scored_angles
+from mvgamba.evaluation.surface_scores import mesh_facts, surface_scores
+from mvgamba.io.glb import write_glb
+from mvgamba.types import Cameras, PosedViews, TexturedMesh
+
+log = logging.getLogger(__name__)
+
+Reconstruct = Callable[[PosedViews], TexturedMesh]
+"""Photographs in, a mesh in the world of their cameras out."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is handed over and how it is scored."""
+
+    num_views: int = 8
+    image_size: int = 256
+    """Pixels of the input views and of the views that score."""
+    limit: int = 0
+    """Only the first objects; 0 means all."""
+    with_depth: bool = False
+    with_noise: bool = False
+    seed: int = 0
+    baseline: bool = True
+    """Score a coloured visual hull of the same views beside the result."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_views <= 64:
+            raise InvalidInput(f"num_views is {self.num_views}; it must lie between 1 and 64.")
+        if not 16 <= self.image_size <= 2048:
+            raise InvalidInput(f"image_size is {self.image_size}; it must lie between 16 and 2048 pixels.")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A placed object, the photographs a reconstruction gets of it, and the cameras that will score."""
+
+    drawable: Drawable
+    inputs: PosedViews
+    scored_cameras: Cameras
+    truth: PosedViews
+
+
+def photograph_subject(drawable: Drawable, settings: EvaluationSettings) -> Subject:
+    """Place an object by the seed and photograph it from the input and from the scoring cameras."""
+    placement = random_placement(drawable, settings.seed)
+    placed = drawable.placed(placement)
+    angles = input_angles(settings.num_views, settings.seed)
+    inputs = photograph(
+        placed,
+        cameras_around(drawable, placement, angles, settings.image_size),
+        with_depth=settings.with_depth,
+    )
+    scored = cameras_around(drawable, placement, scored_angles(), settings.image_size)
+    return Subject(
+        placed,
+        disturbed(inputs, settings.seed) if settings.with_noise else inputs,
+        scored,
+        photograph(placed, scored),
+    )
+
+
+def score_result(subject: Subject, result: Drawable | None, *, seed: int = 0) -> tuple[dict[str, Any], PosedViews]:
+    """All scores of a result in the world of the subject's cameras, and the pictures they were made of.
+
+    None stands for a result that is missing: it is scored as an empty mesh.
+    """
+    if result is None or len(result.faces) == 0:
+        pictures = _blank(subject.truth)
+        return image_scores(subject.truth, pictures) | surface_scores(subject.drawable, None), pictures
+    pictures = photograph(result, subject.scored_cameras)
+    scores: dict[str, Any] = image_scores(subject.truth, pictures)
+    scores |= surface_scores(subject.drawable, result, seed=seed)
+    return scores | mesh_facts(result.vertices, result.faces), pictures
+
+
+def evaluate_folder(
+    folder: Path, out: Path, reconstruct: Reconstruct, settings: EvaluationSettings | None = None
+) -> dict[str, Any]:
+    """Evaluate every GLB of a folder; write `report.json`, `table.md`, `sheet.png` and for each object a GLB and a sheet.
+
+    An object that cannot be reconstructed counts as an empty mesh and is listed under `failed`. What is written is
+    complete after every object, so that a run that is stopped keeps what it had.
+
+    Returns: what `report.json` holds: `settings`, `objects`, `mean`, `baseline_mean`, `failed`.
+    Raises:
+        InvalidInput: There is no GLB, or one cannot be read.
+        OutputFailed: `out` cannot be written.
+        Cancelled: `reconstruct` was told to stop.
+    """
+    settings = settings or EvaluationSettings()
+    paths = glbs_of(folder)
+    paths = paths[: settings.limit] if settings.limit else paths
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"{out} cannot be made a folder for the report: {error.strerror or error}.") from error
+    objects: list[dict[str, Any]] = []
+    strips: list[tuple[str, PosedViews, PosedViews]] = []
+    report: dict[str, Any] = {}
+    for path in paths:
+        subject = photograph_subject(read_drawable(path), settings)
+        row, result = _reconstruct_one(path.stem, subject, reconstruct, out, settings)
+        scores, pictures = score_result(subject, result)
+        row |= scores
+        if settings.baseline:
+            row["baseline"] = _baseline(subject)
+        objects.append(row)
+        strips.append((path.stem, subject.truth, pictures))
+        comparison_sheet(subject.truth, pictures).save(out / f"{path.stem}.png")
+        report = summary(objects, settings)
+        _write(out / "report.json", json.dumps(report, indent=1, default=float))
+        _write(out / "table.md", markdown_table(report))
+        log.info("%s: %.2f dB in %.1f s", path.stem, row["psnr"], row["seconds"])
+    overview_sheet(strips).save(out / "sheet.png")
+    return report
+
+
+def glbs_of(folder: Path) -> list[Path]:
+    """The GLB files of a folder, or those that its `index.jsonl` lists (`file`, relative), by name.
+
+    Raises: InvalidInput if there are none.
+    """
+    if folder.is_file() and folder.suffix == ".glb":
+        return [folder]
+    index = folder / "index.jsonl"
+    if index.is_file():
+        lines = index.read_text(encoding="utf-8").splitlines()
+        try:
+            paths = [folder / json.loads(line)["file"] for line in lines if line.strip()]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InvalidInput(f"{index} must hold one JSON object with a `file` on each line: {error}") from error
+        missing = [p for p in paths if not p.is_file()]
+        if missing:
+            raise InvalidInput(f"{index} lists {missing[0].name}, which is not there.")
+    else:
+        paths = sorted(folder.glob("*.glb")) if folder.is_dir() else []
+    if not paths:
+        raise InvalidInput(f"{folder} holds no .glb files. Give a folder of GLB files, or one with an index.jsonl.")
+    return paths
+
+
+def summary(objects: list[dict[str, Any]], settings: EvaluationSettings) -> dict[str, Any]:
+    """The report over the objects so far."""
+    report: dict[str, Any] = {"settings": dataclasses.asdict(settings), "objects": objects, "mean": _mean(objects)}
+    baselines = [row["baseline"] for row in objects if "baseline" in row]
+    report["baseline_mean"] = _mean(baselines) if baselines else None
+    report["failed"] = [row["name"] for row in objects if row.get("error")]
+    return report
+
+
+def _mean(rows: list[dict[str, Any]]) -> dict[str, float]:
+    numeric = [name for name, value in rows[0].items() if isinstance(value, (bool, int, float))]
+    return {name: float(np.mean([float(row[name]) for row in rows if name in row])) for name in numeric}
+
+
+def _reconstruct_one(
+    name: str, subject: Subject, reconstruct: Reconstruct, out: Path, settings: EvaluationSettings
+) -> tuple[dict[str, Any], Drawable | None]:
+    """Run the reconstruction, write its GLB, and read it back, so that what a file loses counts."""
+    row: dict[str, Any] = {"name": name, "error": None}
+    begin = time.perf_counter()
+    with _PeakMemory() as memory:
+        try:
+            mesh = reconstruct(subject.inputs)
+            row["seconds"] = time.perf_counter() - begin
+            write_glb(mesh, out / f"{name}.glb")
+            result = read_drawable(out / f"{name}.glb")
+        except Cancelled:
+            raise
+        except MVGambaError as error:
+            log.warning("%s failed: %s", name, error)
+            row["error"], result = f"{error.reason}: {error}", None
+            row.setdefault("seconds", time.perf_counter() - begin)
+    row["peak_memory_mib"] = memory.peak / 2**20
+    return row, result
+
+
+def _baseline(subject: Subject) -> dict[str, Any]:
+    from mvgamba.evaluation.baseline import coloured_hull
+
+    try:
+        hull = coloured_hull(subject.inputs)
+    except MVGambaError as error:
+        log.warning("no hull to compare with: %s", error)
+        hull = None
+    return score_result(subject, hull)[0]
+
+
+def _blank(views: PosedViews) -> PosedViews:
+    return PosedViews(views.rgb * 0 + 1, views.alpha * 0, views.cameras)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputFailed(f"{path} cannot be written: {error.strerror or error}.") from error
+
+
+class _PeakMemory:
+    """The largest resident set of this process while it is entered, looked at every 50 ms."""
+
+    def __enter__(self) -> "_PeakMemory":
+        self._process = psutil.Process()
+        self.peak = self._process.memory_info().rss
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="mvgamba-memory", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self.peak = max(self.peak, self._process.memory_info().rss)
