@@ -43,15 +43,15 @@ def clean_mesh(mesh: Mesh, *, min_component_fraction: float = 0.01) -> Mesh:
     return mesh
 
 
-def repair(mesh: Mesh) -> Mesh:
-    """The same surface, closed and manifold. Faces may be added where it had holes, never elsewhere."""
+def repair(mesh: Mesh, *, join_edges: bool = False) -> Mesh:
+    """The same surface, closed and manifold. A few faces are added at holes and at edges where it touches itself."""
     if len(mesh.faces) == 0:
         return mesh
     extent = float(np.ptp(mesh.vertices, axis=0).max())
     mesh = weld(
         Mesh(mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64)), tolerance=max(WELD * extent, 1e-300)
     )
-    return split_touching(fill_holes(mesh))
+    return split_touching(fill_holes(mesh), join_edges=join_edges)
 
 
 def smooth_mesh(mesh: Mesh, *, steps: int = 3, shrink: float = 0.5, swell: float = -0.53) -> Mesh:

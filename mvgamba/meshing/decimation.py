@@ -14,12 +14,15 @@ log = logging.getLogger(__name__)
 AGGRESSIVENESS = (4.0, 5.5, 7.0, 9.0, 12.0)
 """Tried in turn: the first that comes down to the target gives the best shape."""
 
+CRUMB = 0.01
+"""Of the area of the largest part."""
+
 
 def decimate(mesh: Mesh, target_faces: int) -> Mesh:
     """At most `target_faces` triangles, by quadric edge collapse (Garland and Heckbert 1997); closed stays closed.
 
-    Where an edge collapse made the surface touch itself it is cut apart again, and the budget holds after that. Should
-    collapsing edges not suffice, the smallest parts go first, then vertices are merged by place.
+    Where an edge collapse made a thin part touch itself a sliver keeps it together, and crumbs that broke off go; the
+    budget holds after that. Should collapsing edges not suffice, the smallest parts go, then vertices are merged by place.
     """
     if len(mesh.faces) <= target_faces:
         return mesh
@@ -44,9 +47,18 @@ def _collapse(mesh: Mesh, target: int) -> Mesh:
             mesh.vertices, mesh.faces.astype(np.int32), target_count=target, agg=aggressiveness
         )
         if len(faces) <= target or aggressiveness == AGGRESSIVENESS[-1]:
-            result = repair(Mesh(np.asarray(vertices, np.float64), np.asarray(faces, np.int64)))
+            result = repair(Mesh(np.asarray(vertices, np.float64), np.asarray(faces, np.int64)), join_edges=True)
             break
-    return result
+    return _drop_crumbs(result, int(face_components(mesh.faces).max()) + 1)
+
+
+def _drop_crumbs(mesh: Mesh, expected: int) -> Mesh:
+    """Without the parts beyond the expected number that are small beside the largest."""
+    part = face_components(mesh.faces)
+    areas = np.bincount(part, face_areas(mesh))
+    keep = areas >= CRUMB * areas.max(initial=0.0)
+    keep[np.argsort(-areas)[:expected]] = True
+    return compact(Mesh(mesh.vertices, mesh.faces[keep[part]]))
 
 
 def _drop_smallest_parts(mesh: Mesh, target: int) -> Mesh:

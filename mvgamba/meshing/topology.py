@@ -175,14 +175,15 @@ def fill_holes(mesh: Mesh) -> Mesh:
     return Mesh(np.concatenate(vertices), np.concatenate(faces).astype(np.int64))
 
 
-def split_touching(mesh: Mesh) -> Mesh:
-    """Cut the surface apart where it meets itself in a single edge or vertex.
+def split_touching(mesh: Mesh, *, join_edges: bool = False) -> Mesh:
+    """Make the surface manifold where it meets itself in a single edge or vertex.
 
     Each fan of faces around a vertex gets a vertex of its own, a little inside the fan, so that even a reader who welds
-    by position finds a manifold. An edge that one fan uses twice is divided first.
+    by position finds a manifold. An edge that one fan uses twice is divided first. Solids that meet in an edge are cut
+    apart, or with `join_edges` joined by a sliver around it; solids that meet in a vertex are always cut apart.
     """
-    for _ in range(8):
-        first, second = _paired_half_edges(mesh)
+    for _ in range(16):
+        first, second = _paired_half_edges(mesh, join_edges)
         num_fans, fans = _corner_fans(len(mesh.faces), first, second)
         faces = fans.reshape(-1, 3)
         mesh = Mesh(_positions_of_fans(mesh, fans, num_fans), faces)
@@ -191,7 +192,7 @@ def split_touching(mesh: Mesh) -> Mesh:
         crowded = counts[of] > 2
         if not crowded.any():
             break
-        mesh = _divide(mesh, *_paired_half_edges(mesh), crowded)
+        mesh = _divide(mesh, *_paired_half_edges(mesh, join_edges), crowded)
     return compact(mesh)
 
 
@@ -214,7 +215,7 @@ def _rank_within(group: Int[np.ndarray, " n"], order: Int[np.ndarray, " n"]) -> 
     return rank
 
 
-def _paired_half_edges(mesh: Mesh) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+def _paired_half_edges(mesh: Mesh, join: bool = False) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
     """Half-edges that belong together, each with its partner that runs the other way. Open ones have none."""
     start, end = _half_edges(mesh.faces)
     keys = _edge_keys(start, end)
@@ -227,16 +228,19 @@ def _paired_half_edges(mesh: Mesh) -> tuple[Int[np.ndarray, " p"], Int[np.ndarra
     opposite = start[a] == end[b]
     first, second = [a[opposite]], [b[opposite]]
     for begin, count in zip(begins[counts > 2].tolist(), counts[counts > 2].tolist()):
-        pairs = _pair_around_edge(mesh, order[begin : begin + count], start, end)
+        pairs = _pair_around_edge(mesh, order[begin : begin + count], start, end, join)
         first.append(np.array([p[0] for p in pairs], np.int64))
         second.append(np.array([p[1] for p in pairs], np.int64))
     return np.concatenate(first), np.concatenate(second)
 
 
 def _pair_around_edge(
-    mesh: Mesh, members: Int[np.ndarray, " n"], start: Int[np.ndarray, " h"], end: Int[np.ndarray, " h"]
+    mesh: Mesh, members: Int[np.ndarray, " n"], start: Int[np.ndarray, " h"], end: Int[np.ndarray, " h"], join: bool
 ) -> list[tuple[int, int]]:
-    """Pair faces that bound the same wedge of solid: going around the edge, a backward face and the next forward one."""
+    """Pair faces that bound the same wedge of solid: going around the edge, a backward face and the next forward one.
+
+    With `join`, those that bound the same wedge of nothing.
+    """
     low, high = min(start[members[0]], end[members[0]]), max(start[members[0]], end[members[0]])
     origin = mesh.vertices[low]
     axis = mesh.vertices[high] - origin
@@ -255,7 +259,7 @@ def _pair_around_edge(
         progress = False
         for i in range(len(ring)):
             here, following = ring[i], ring[(i + 1) % len(ring)]
-            if not here[1] and following[1]:
+            if here[1] == join and following[1] != join:
                 pairs.append((here[0], following[0]))
                 ring = [entry for entry in ring if entry not in (here, following)]
                 progress = True
@@ -267,7 +271,6 @@ def _corner_fans(
     num_faces: int, first: Int[np.ndarray, " p"], second: Int[np.ndarray, " p"]
 ) -> tuple[int, Int[np.ndarray, " c"]]:
     """Corners that hang together around one vertex through paired half-edges: their number, and the fan of each corner."""
-    after_first = first - first % 3 + (first + 1) % 3 if len(first) else first
     after_first = first // 3 * 3 + (first % 3 + 1) % 3
     after_second = second // 3 * 3 + (second % 3 + 1) % 3
     a, b = np.concatenate([first, after_first]), np.concatenate([after_second, second])

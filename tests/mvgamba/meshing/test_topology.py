@@ -65,6 +65,15 @@ def test_solids_that_touch_are_cut_apart_for_good(by):
     assert mesh_report(welded).is_sound
 
 
+def test_solids_that_touch_in_an_edge_can_be_joined():
+    touching = weld(together(CUBE, moved(CUBE, [1, 1, 0])), tolerance=1e-6)
+    joined = split_touching(touching, join_edges=True)
+    report = mesh_report(weld(joined, tolerance=1e-4))
+    assert report.is_sound
+    assert report.num_components == 1
+    assert report.volume == pytest.approx(2.0, rel=0.02)
+
+
 def test_cubes_that_share_a_side_become_one():
     touching = weld(together(CUBE, moved(CUBE, [1, 0, 0])), tolerance=1e-6)
     report = mesh_report(touching)
