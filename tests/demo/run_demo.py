@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
     extension.enable()
     bpy.context.preferences.addons[extension.MODULE].preferences.backend_arguments = arguments.backend_arguments
     session = extension.module("scene.session").session()
-    wait_for = extension.module("api").wait_for
+    api, errors = extension.module("api"), extension.module("core.errors")
     rows, results = [], []
     for prop in build_scene():
         if arguments.only and prop.name.lower() != arguments.only.lower():
@@ -69,7 +69,11 @@ def run(arguments: argparse.Namespace) -> None:
             sys.exit(f"Generate refused {prop.name}; see {arguments.out / 'blender.log'}")
         job = session.board.rows[0]
         say(f"{prop.name}: captured {len(job.request.views)} views in {job.request.capture['seconds']:.1f} s")
-        wait_for(job)
+        try:
+            api.wait_for(job)
+        except errors.AddonError as error:
+            log = shutil.copy(api.log_path(), arguments.out / "backend.log")
+            sys.exit(f"{prop.name}: {error}; see {log}")
         result = next(obj for obj in bpy.data.objects if obj.mvgamba.job_id == job.job_id)
         shutil.copy(job.result_path, arguments.out / f"{prop.name.lower()}.glb")
         placed = look("result", [result])
