@@ -119,7 +119,7 @@ def _options(args: argparse.Namespace) -> Any:
 def _views(args: argparse.Namespace) -> int:
     # torch takes seconds to load: bad arguments should not wait for it
     from mvgamba.io.captures import read_captures
-    from mvgamba.io.glb import check_writable
+    from mvgamba.io.outputs import check_writable
     from mvgamba.pipeline import check_options, generate
     from mvgamba.types import GenerateRequest
 

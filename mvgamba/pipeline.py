@@ -16,12 +16,12 @@ import torch
 from mvgamba.cameras import fibonacci_cameras
 from mvgamba.errors import InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
-from mvgamba.meshing import clean_mesh, decimate, extract_surface, fuse
+from mvgamba.meshing import Grid, clean_mesh, decimate, extract_surface, fuse, visual_hull
 from mvgamba.progress import CancelToken, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
-from mvgamba.reconstructor.hull import hull_field
-from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views
+from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views, outside_frame
 from mvgamba.refinement.refine import RefineOptions, refine
+from mvgamba.refinement.snap import snap_to_silhouettes
 from mvgamba.render import render_surfels
 from mvgamba.texturing.bake import bake_texture
 from mvgamba.texturing.unwrap import unwrap
@@ -51,6 +51,8 @@ class Preset:
     fuse_views: int
     fuse_size: int
     fuse_resolution: int
+    swell: float
+    """How far short of the outline refined surfels end, in the normalised frame."""
     weights: dict[str, float]
     """Expected share of the time of each stage."""
 
@@ -63,6 +65,7 @@ PRESETS = {
         fuse_views=24,
         fuse_size=192,
         fuse_resolution=128,
+        swell=0.009,
         weights={"prepare": 1, "reconstruct": 1, "refine": 5, "mesh": 2, "texture": 4, "export": 0.2},
     ),
     "standard": Preset(
@@ -70,8 +73,9 @@ PRESETS = {
         surfels=20_000,
         refine=RefineOptions(),
         fuse_views=32,
-        fuse_size=256,
-        fuse_resolution=192,
+        fuse_size=320,
+        fuse_resolution=160,
+        swell=0.006,
         weights={"prepare": 1, "reconstruct": 1, "refine": 16, "mesh": 4, "texture": 5, "export": 0.2},
     ),
     "high": Preset(
@@ -80,7 +84,8 @@ PRESETS = {
         refine=RefineOptions(steps=300, coarse_steps=80, image_size=384),
         fuse_views=48,
         fuse_size=384,
-        fuse_resolution=288,
+        fuse_resolution=256,
+        swell=0.004,
         weights={"prepare": 1, "reconstruct": 1, "refine": 60, "mesh": 10, "texture": 8, "export": 0.2},
     ),
 }
@@ -175,16 +180,15 @@ def _from_views(
         reconstructor = factory(resolution=preset.hull_resolution, faces=preset.surfels)
         start: Reconstruction = reconstructor.reconstruct(normalised)
         surfels = start.surfels
-        scaffold = start.scaffold
     if options.refine:
         with clock("refine"):
             tell("refine", 0.0, "Refining")
             refined = refine(start, normalised.views, preset.refine, seed=options.seed, report=tell.stage("refine"))
-            surfels, scaffold = refined.surfels, refined.scaffold
+            surfels = refined.surfels
             facts["input_psnr"] = round(refined.psnr, 2)
     with clock("mesh"):
         tell("mesh", 0.0, "Extracting the mesh")
-        mesh = _mesh(surfels, normalised, preset, options.target_faces, tell)
+        mesh = _mesh(surfels, normalised, preset, options, tell)
         facts["faces"] = len(mesh.faces)
     with clock("texture"):
         tell("texture", 0.0, "Unwrapping")
@@ -199,44 +203,61 @@ def _from_views(
     return Result(textured, surfels, normalised.to_world, clock.seconds, facts)
 
 
-def _mesh(surfels: Surfels, views: NormalisedViews, preset: Preset, target_faces: int, tell: StageReporter) -> Mesh:
-    """Surfels -> depth from all around -> TSDF, cut to the silhouettes -> a clean mesh."""
-    cameras = _survey(views.views.cameras, preset)
+def _mesh(
+    surfels: Surfels, views: NormalisedViews, preset: Preset, options: GenerateOptions, tell: StageReporter
+) -> Mesh:
+    """Surfels -> depth from all around -> TSDF, cut to the silhouettes -> a clean mesh whose outlines are those of the inputs."""
+    cameras = _survey(preset.fuse_views, preset.fuse_size)
     outputs = []
     for i in range(0, cameras.num_views, 4):
-        tell("mesh", 0.5 * i / cameras.num_views, "Extracting the mesh")
+        tell("mesh", 0.4 * i / cameras.num_views, "Extracting the mesh")
         outputs.append(render_surfels(surfels, cameras[slice(i, i + 4)]))
     rendered = RenderOutput(
         *(torch.cat([getattr(o, f.name) for o in outputs]) for f in dataclasses.fields(RenderOutput))
     )
-    tell("mesh", 0.5, "Extracting the mesh")
-    hull, origin, spacing = hull_field(views, resolution=preset.fuse_resolution)
-    grid = fuse(rendered, cameras, origin=origin, spacing=spacing, shape=tuple(hull.shape), hull=hull)
-    tell("mesh", 0.7, "Cleaning the mesh")
-    mesh = clean_mesh(extract_surface(grid))
-    tell("mesh", 0.85, "Simplifying the mesh")
-    return decimate(mesh, target_faces)
+    tell("mesh", 0.4)
+    box = {"low": views.low, "high": views.high, "resolution": preset.fuse_resolution}
+    inputs = views.views
+    hull = visual_hull(inputs.alpha, inputs.cameras, outside_frame=outside_frame(views.silhouettes), **box)
+    fused = fuse(rendered, cameras, **box)
+    # refined surfels end short of the outline by about the width of their soft edge; the hull cuts what is too much
+    swell = preset.swell if options.refine else 0.0
+    field = torch.minimum(fused.field + swell, hull.resample(fused).field)
+    mesh = extract_surface(Grid(field, fused.origin, fused.spacing))
+    tell("mesh", 0.6, "Cleaning the mesh")
+    mesh = clean_mesh(mesh)
+    tell("mesh", 0.7, "Simplifying the mesh")
+    mesh = decimate(mesh, options.target_faces)
+    if options.refine:
+        tell("mesh", 0.8, "Fitting the outlines")
+        mesh = snap_to_silhouettes(mesh, views.silhouettes, inputs.cameras)
+    return mesh
 
 
-def _survey(inputs: Cameras, preset: Preset) -> Cameras:
+def _survey(count: int, size: int) -> Cameras:
     """Cameras all around the object, close enough for it to fill the frame."""
     fovy = 0.75
     radius = 1.04 * NORMALISED_RADIUS / math.sin(0.5 * fovy)
-    return fibonacci_cameras(
-        preset.fuse_views, radius=radius, fovy=fovy, height=preset.fuse_size, width=preset.fuse_size
-    )
+    return fibonacci_cameras(count, radius=radius, fovy=fovy, height=size, width=size)
 
 
 def _texture(
     mesh: Mesh, surfels: Surfels, views: NormalisedViews, preset: Preset, texture_size: int, tell: StageReporter
 ) -> TexturedMesh:
+    """The input views on the mesh; where none of them looks, what the surfels show."""
     unwrapped = unwrap(mesh, texture_size=texture_size)
-    tell("texture", 0.5, "Baking the texture")
-    cameras = _survey(views.views.cameras, dataclasses.replace(preset, fuse_views=16))
+    tell("texture", 0.3, "Baking the texture")
+    cameras = _survey(16, preset.fuse_size)
     rendered = render_surfels(surfels, cameras, background=torch.zeros(3))
     straight = (rendered.rgb / rendered.alpha.clamp_min(1e-4)).clamp(0, 1)
-    fill = PosedViews(straight.float(), rendered.alpha.clamp(0, 1), cameras)
-    return bake_texture(unwrapped, views.views, texture_size=texture_size, fill_views=fill)
+    fill = PosedViews(straight, rendered.alpha.clamp(0, 1), cameras)
+    return bake_texture(
+        unwrapped,
+        views.views,
+        texture_size=texture_size,
+        fill_views=fill,
+        report=lambda fraction: tell("texture", 0.35 + 0.65 * fraction),
+    )
 
 
 class _Clock:

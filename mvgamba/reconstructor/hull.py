@@ -2,7 +2,6 @@
 
 import math
 
-import fast_simplification
 import numpy as np
 import torch
 from skimage.measure import marching_cubes
@@ -55,16 +54,38 @@ class HullReconstructor:
         """Raises: EmptyReconstruction."""
         field, origin, spacing = hull_field(views, resolution=self.resolution)
         mesh = mesh_of_field(field.numpy(), origin.numpy(), spacing)
-        vertices, faces = mesh.vertices, mesh.faces
-        if len(faces) > self.faces:
-            vertices, faces = fast_simplification.simplify(
-                vertices.astype(np.float32), faces.astype(np.int32), target_count=self.faces, agg=2
-            )
-        vertices = torch.from_numpy(np.ascontiguousarray(vertices, np.float32))
-        triangles = torch.from_numpy(np.ascontiguousarray(faces, np.int64))
+        # even triangles make even surfels, so the budget is met by the grid and not by decimation
+        finer = self.resolution * (self.faces / max(len(mesh.faces), 1)) ** 0.5
+        resolution = int(min(max(finer, 24), 3 * self.resolution))
+        if abs(resolution / self.resolution - 1) > 0.1:
+            field, origin, spacing = hull_field(views, resolution=resolution)
+            mesh = mesh_of_field(field.numpy(), origin.numpy(), spacing)
+        vertices = even_out(mesh)
+        triangles = torch.from_numpy(mesh.faces)
         count = len(triangles)
-        surfels = surfels_on_faces(vertices, triangles, torch.full((count,), 0.95), torch.full((count, 3), 0.5))
-        return Reconstruction(surfels, Mesh(vertices.numpy(), triangles.numpy()))
+        surfels = surfels_on_faces(
+            torch.from_numpy(vertices), triangles, torch.full((count,), 0.95), torch.full((count, 3), 0.5)
+        )
+        return Reconstruction(surfels, Mesh(vertices, mesh.faces))
+
+
+def even_out(mesh: Mesh, *, rounds: int = 3) -> np.ndarray:
+    """Vertices moved within the surface towards the mean of their neighbours: marching cubes leaves slivers."""
+    vertices, faces = mesh.vertices.astype(np.float64), mesh.faces
+    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    ends = np.concatenate([ends, ends[:, ::-1]])
+    count = np.bincount(ends[:, 0], minlength=len(vertices))[:, None]
+    for _ in range(rounds):
+        mean = np.stack([np.bincount(ends[:, 0], vertices[ends[:, 1], c], len(vertices)) for c in range(3)], 1) / count
+        normals = np.zeros_like(vertices)
+        corners = vertices[faces]
+        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        for c in range(3):
+            normals[:, c] = np.bincount(faces.ravel(), np.repeat(across[:, c], 3), len(vertices))
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)
+        step = mean - vertices
+        vertices = vertices + 0.7 * (step - (step * normals).sum(1, keepdims=True) * normals)
+    return vertices.astype(np.float32)
 
 
 def mesh_of_field(field: np.ndarray, origin: np.ndarray, spacing: float) -> Mesh:

@@ -28,20 +28,20 @@ log = logging.getLogger(__name__)
 class RefineOptions:
     """How long and how strongly to fit. Lengths are in the normalised frame (object radius 0.6)."""
 
-    steps: int = 120
+    steps: int = 240
     views_per_step: int = 2
     image_size: int = 256
     """Longest side of the images that are compared; inputs are averaged down to it, never up."""
-    coarse_steps: int = 40
+    coarse_steps: int = 60
     """The first steps, at half the size."""
     smoothness: float = 12.0
     """Of the coordinates: about the square of the number of edges over which a pull spreads."""
     vertex_lr: float = 4e-3
     color_lr: float = 2e-2
     opacity_lr: float = 2e-2
-    mask_weight: float = 1.0
+    mask_weight: float = 4.0
     depth_weight: float = 2.0
-    area_weight: float = 0.02
+    area_weight: float = 0.003
     bend_weight: float = 0.002
     opacity_weight: float = 0.002
 
