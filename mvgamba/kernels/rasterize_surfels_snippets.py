@@ -72,11 +72,11 @@ struct simd {
 
 CAMERA = r"""
 struct camera_frame {
-    vf nrm, qw, qx, qy, qz;       // length of the quaternion and its direction
-    vf ax, ay, az, bx, by, bz, nx, ny, nz;  // axes in the world
-    vf px, py, pz, aX, aY, aZ, bX, bY, bZ;  // centre and tangents in the camera
-    vf facing, X, Y, su, sv, A00, A01, A10, A11, I00, I01, I10, I11, t0, t1;
-    vf mx, my, mz;
+    vr nrm, qw, qx, qy, qz;       // length of the quaternion and its direction
+    vr ax, ay, az, bx, by, bz, nx, ny, nz;  // axes in the world
+    vr px, py, pz, aX, aY, aZ, bX, bY, bZ;  // centre and tangents in the camera
+    vr facing, X, Y, su, sv, A00, A01, A10, A11, I00, I01, I10, I11, t0, t1;
+    vr mx, my, mz;
     inline void gather(const float* means, const float* quats, const float* scales, int begin, int count) {
         for (int l = 0; l < 16; ++l) {
             const wide i = begin + l < count ? begin + l : count - 1;
@@ -84,8 +84,8 @@ struct camera_frame {
             qw[l] = quats[4 * i]; qx[l] = quats[4 * i + 1]; qy[l] = quats[4 * i + 2]; qz[l] = quats[4 * i + 3];
             su[l] = scales[2 * i]; sv[l] = scales[2 * i + 1];
         }
-        nrm = simd::sqrt(qw * qw + qx * qx + qy * qy + qz * qz);
-        const vf inv = 1.0f / nrm;
+        nrm = __builtin_elementwise_sqrt(qw * qw + qx * qx + qy * qy + qz * qz);
+        const vr inv = 1.0f / nrm;
         qw *= inv; qx *= inv; qy *= inv; qz *= inv;
         ax = 1.0f - 2.0f * (qy * qy + qz * qz); ay = 2.0f * (qx * qy + qw * qz); az = 2.0f * (qx * qz - qw * qy);
         bx = 2.0f * (qx * qy - qw * qz); by = 1.0f - 2.0f * (qx * qx + qz * qz); bz = 2.0f * (qy * qz + qw * qx);
@@ -105,7 +105,7 @@ struct camera_frame {
         A00 = c[12] * (aX - X * aZ) * su; A01 = c[12] * (bX - X * bZ) * sv;
         A10 = c[13] * (aY - Y * aZ) * su; A11 = c[13] * (bY - Y * bZ) * sv;
         t0 = aZ * su; t1 = bZ * sv;
-        const vf det = 1.0f / (c[12] * c[13] * su * sv * (facing / pz));  // of the 2 x 2 matrix A, without cancellation
+        const vr det = 1.0f / (c[12] * c[13] * su * sv * (facing / pz));  // of the 2 x 2 matrix A, without cancellation
         I00 = A11 * det; I01 = -A01 * det; I10 = -A10 * det; I11 = A00 * det;
     }
 };
@@ -113,6 +113,7 @@ struct camera_frame {
 
 PROJECT = (
     VECTORS
+    + "typedef double vr __attribute__((vector_size(128)));"  # for the digits of discs at grazing incidence
     + CAMERA
     + r"""
 const int groups = (job.num_surfels + 15) / 16, view = item / groups, begin = (item % groups) * 16;
@@ -125,24 +126,29 @@ for (int l = 0; l < 16; ++l) {
     const wide i = begin + l < job.num_surfels ? begin + l : job.num_surfels - 1;
     threshold[l] = job.thresholds.data[i]; opacity[l] = job.opacities.data[i];
 }
-const vf cosine = __builtin_elementwise_abs(s.facing) - COSINE_MIN * simd::sqrt(s.px * s.px + s.py * s.py + s.pz * s.pz);
+auto f = [](vr x) { return __builtin_convertvector(x, vf); };
+const vf pz = f(s.pz), facing = f(s.facing), su = f(s.su), sv = f(s.sv);
+const vf cosine = f(__builtin_elementwise_abs(s.facing)
+    - COSINE_MIN * __builtin_elementwise_sqrt(s.px * s.px + s.py * s.py + s.pz * s.pz));
 // A comparison with NaN is false, so what is not finite is not seen.
-const vi seen = (s.pz > job.near) & (s.pz < job.far) & (cosine > 0.0f) & (threshold > 0.0f) & (s.su > 0.0f) & (s.sv > 0.0f)
-              & (s.I00 * 0.0f == 0.0f) & (s.I01 * 0.0f == 0.0f) & (s.I10 * 0.0f == 0.0f) & (s.I11 * 0.0f == 0.0f);
 vf r[RECORD];
-r[0] = c[12] * s.X + c[14]; r[1] = c[13] * s.Y + c[15];
-r[2] = s.pz * s.I00; r[3] = s.pz * s.I01; r[4] = s.pz * s.I10; r[5] = s.pz * s.I11;
-r[6] = -(s.t0 * s.I00 + s.t1 * s.I10); r[7] = -(s.t0 * s.I01 + s.t1 * s.I11);
-r[8] = s.pz; r[9] = threshold; r[10] = opacity; r[11] = 1.0f / s.pz;
-const vf sign = s.facing > 0.0f ? vf{} - 1.0f : vf{} + 1.0f;
-r[16] = s.nx * sign; r[17] = s.ny * sign; r[18] = s.nz * sign;
+r[0] = f(c[12] * s.X + c[14]); r[1] = f(c[13] * s.Y + c[15]);
+r[2] = f(s.pz * s.I00); r[3] = f(s.pz * s.I01); r[4] = f(s.pz * s.I10); r[5] = f(s.pz * s.I11);
+r[6] = f(-(s.t0 * s.I00 + s.t1 * s.I10)); r[7] = f(-(s.t0 * s.I01 + s.t1 * s.I11));
+r[8] = pz; r[9] = threshold; r[10] = opacity; r[11] = 1.0f / pz;
+// A comparison with NaN is false, so what is not finite is not seen.
+vi seen = (pz > job.near) & (pz < job.far) & (cosine > 0.0f) & (threshold > 0.0f) & (su > 0.0f) & (sv > 0.0f);
+for (int j = 0; j < 8; ++j) seen &= r[j] * 0.0f == 0.0f;
+const vf sign = facing > 0.0f ? vf{} - 1.0f : vf{} + 1.0f;
+r[16] = f(s.nx) * sign; r[17] = f(s.ny) * sign; r[18] = f(s.nz) * sign;
 // The box around the image of the disc u^2 + v^2 <= threshold; none if the disc reaches behind the camera.
-const vf d = threshold * (s.t0 * s.t0 + s.t1 * s.t1) - s.pz * s.pz;
-const vi whole = d > -1e-3f * s.pz * s.pz;
-const vf f = threshold / d;
-const vf ox = f * (s.A00 * s.t0 + s.A01 * s.t1), oy = f * (s.A10 * s.t0 + s.A11 * s.t1);
-const vf hx = simd::sqrt(simd::max(ox * ox - f * (s.A00 * s.A00 + s.A01 * s.A01), vf{}));
-const vf hy = simd::sqrt(simd::max(oy * oy - f * (s.A10 * s.A10 + s.A11 * s.A11), vf{}));
+const vf t0 = f(s.t0), t1 = f(s.t1), A00 = f(s.A00), A01 = f(s.A01), A10 = f(s.A10), A11 = f(s.A11);
+const vf d = threshold * (t0 * t0 + t1 * t1) - pz * pz;
+const vi whole = d > -1e-3f * pz * pz;
+const vf q = threshold / d;
+const vf ox = q * (A00 * t0 + A01 * t1), oy = q * (A10 * t0 + A11 * t1);
+const vf hx = simd::sqrt(simd::max(ox * ox - q * (A00 * A00 + A01 * A01), vf{}));
+const vf hy = simd::sqrt(simd::max(oy * oy - q * (A10 * A10 + A11 * A11), vf{}));
 const vf low = simd::sqrt(0.5f * simd::max(threshold, vf{}));
 const float margin = 0.02f;  // of a pixel, for rounding
 vf x0 = __builtin_elementwise_ceil(r[0] + simd::min(ox - hx, -low) - (0.5f + margin));
@@ -503,6 +509,7 @@ def blend_backward(*, geometry: bool) -> str:
 
 UNPROJECT = (
     VECTORS
+    + "typedef vf vr;"
     + CAMERA
     + r"""
 const int begin = group * 16;

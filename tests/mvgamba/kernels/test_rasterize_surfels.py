@@ -80,7 +80,7 @@ def test_variant_agrees_with_reference_forward_and_backward(variant, n, views, h
         a, b = getattr(got, name), getattr(want, name)
         probe = torch.randn(b.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         # Single precision; the depth of a disc seen at grazing incidence loses digits by the cosine.
-        atol = 1e-4 if "depth" in name else 1e-5
+        atol = 3e-5 if "depth" in name else 1e-5
         torch.testing.assert_close(a.double(), b, atol=atol, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
         if n == 0:
             assert not a.any()
