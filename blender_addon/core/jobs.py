@@ -82,6 +82,8 @@ class Event:
     """Something a worker saw. `request_id` names the row."""
 
     request_id: str
+    at: float = field(default_factory=time.monotonic, kw_only=True)
+    """When, by the clock of this process; the main thread may come to it much later."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class JobRow:
     note: str = ""
     """Why a finished result waits, e.g. for Edit Mode to end."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
-    _stage_began: float = field(default_factory=time.monotonic, repr=False)
+    _stage_began: float = field(default=0.0, repr=False)
 
     @property
     def id(self) -> str:
@@ -191,12 +193,11 @@ class JobRow:
             case JobState.FAILED:
                 return sentence(self.reason, self.message)
 
-    def enter_stage(self, stage: str) -> None:
-        """Close the clock of the stage before; the clock is ours, so it includes the way there and back."""
-        now = time.monotonic()
+    def enter_stage(self, stage: str, at: float) -> None:
+        """Begin a stage and close the clock of the one before; the clock is ours, so the way here is in it."""
         if self.stage:
-            self.stage_seconds[self.stage] = self.stage_seconds.get(self.stage, 0.0) + now - self._stage_began
-        self.stage, self._stage_began = stage, now
+            self.stage_seconds[self.stage] = self.stage_seconds.get(self.stage, 0.0) + at - self._stage_began
+        self.stage, self._stage_began = stage, at
 
 
 class JobBoard:
@@ -249,23 +250,24 @@ def apply(row: JobRow, event: Event) -> None:
             row.job_id = job_id
             _enter(row, JobState.QUEUED)
         case Updated(update=update):
-            _apply_update(row, update)
+            _apply_update(row, update, event.at)
         case Downloading(received=received, total=total):
+            row.enter_stage("", event.at)
             row.received, row.total = received, total
             _enter(row, JobState.DOWNLOADING)
         case Downloaded(path=path):
-            row.enter_stage("")
+            row.enter_stage("", event.at)
             row.result_path = path
             row.fraction = 1.0
             row.state = JobState.READY
         case ConnectionLost():
             _enter(row, JobState.LOST)
         case Failed(reason=reason, message=message):
-            row.enter_stage("")
+            row.enter_stage("", event.at)
             row.reason, row.message = reason, message
             row.state = JobState.FAILED
         case WasCancelled():
-            row.enter_stage("")
+            row.enter_stage("", event.at)
             row.state = JobState.CANCELLED
 
 
@@ -275,13 +277,13 @@ def _enter(row: JobRow, state: JobState) -> None:
         row.state = state
 
 
-def _apply_update(row: JobRow, update: JobUpdate) -> None:
+def _apply_update(row: JobRow, update: JobUpdate, at: float) -> None:
     if update.state in ("queued", "running", "cancelling"):
         _enter(row, JobState(update.state))
     elif row.state is JobState.LOST and update.state is None:
         _enter(row, JobState.RUNNING)
     if update.stage and update.stage != row.stage:
-        row.enter_stage(update.stage)
+        row.enter_stage(update.stage, at)
     if update.fraction is not None:  # a report, not a heartbeat
         row.fraction = max(row.fraction, update.fraction)
         row.seconds_left = update.seconds_left

@@ -79,10 +79,18 @@ def test_a_heartbeat_changes_nothing_that_is_shown(board):
     assert row.text == text == "Extracting mesh 50 %  4 s"
 
 
-def test_the_time_of_each_stage_is_kept(board):
+def test_the_time_of_each_stage_is_that_of_its_events(board):
     row = board.add(make_request())
-    play(board, row, running(row, stage="prepare"), running(row, stage="refine"), Downloaded(row.id, Path("a")))
-    assert list(row.stage_seconds) == ["prepare", "refine"]
+    play(
+        board,
+        row,
+        Updated(row.id, JobUpdate(1, stage="prepare"), at=10.0),
+        Updated(row.id, JobUpdate(2, stage="refine"), at=11.0),
+        Updated(row.id, JobUpdate(3, stage="refine"), at=12.0),
+        Downloading(row.id, 0, 5, at=15.0),
+        Downloaded(row.id, Path("a"), at=99.0),
+    )
+    assert row.stage_seconds == {"prepare": 1.0, "refine": 4.0}
 
 
 def test_a_failure_is_a_sentence(board):

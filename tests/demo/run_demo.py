@@ -74,15 +74,17 @@ def run(arguments: argparse.Namespace) -> None:
         except errors.AddonError as error:
             log = shutil.copy(api.log_path(), arguments.out / "backend.log")
             sys.exit(f"{prop.name}: {error}; see {log}")
+        together = time.monotonic() - began
         result = next(obj for obj in bpy.data.objects if obj.mvgamba.job_id == job.job_id)
         shutil.copy(job.result_path, arguments.out / f"{prop.name.lower()}.glb")
         placed = look("result", [result])
         seconds = {"capture": job.request.capture["seconds"], **job.stage_seconds}
+        seconds["transfer and placing"] = together - sum(seconds.values())  # also the start of the backend, once
         inputs = [read_picture(view.image_path) for view in job.request.views]
         rows.append(SheetRow(prop.name, inputs, sources, placed, seconds, len(result.data.polygons)))
         scores = score(sources, placed)
         say(
-            f"{prop.name}: {time.monotonic() - began:.1f} s, PSNR {scores.psnr:.1f} dB, "
+            f"{prop.name}: {together:.1f} s, PSNR {scores.psnr:.1f} dB, "
             f"foreground {scores.foreground_psnr:.1f} dB, IoU {scores.iou:.3f}"
         )
         results.append({"name": prop.name, **vars(scores), "seconds": seconds, "faces": len(result.data.polygons)})
