@@ -10,6 +10,15 @@ from mvgamba.kernels.rasterize_surfels import DISTORTION_FAR, DISTORTION_NEAR, r
 from mvgamba.kernels.rasterize_surfels_reference import rasterize_surfels_reference
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """These tensors are too small to share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def definition(surfels, w2c, k, height, width, near=0.2):
     """One view in float64, pixel by pixel and surfel by surfel, ray against plane. Gives (H, W, 10)."""
     means, quats, scales, opacities, colors = surfels

@@ -13,6 +13,15 @@ from mvgamba.types import Cameras, Surfels
 FOVY = math.radians(49.1)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """These tensors are too small to share."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def ball(n: int = 2500, radius: float = 0.45) -> Surfels:
     """A sphere of overlapping opaque discs, coloured by direction."""
     i = torch.arange(n) + 0.5
