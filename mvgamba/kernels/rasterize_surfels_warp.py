@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from mvgamba.errors import InvalidInput
+from mvgamba.kernels import rasterize_surfels_blend_snippets as blend_snippets
 from mvgamba.kernels import rasterize_surfels_snippets as snippets
 from mvgamba.kernels.rasterize_surfels import FAR, NEAR, SurfelPlanes, check_inputs, rho_threshold
 from mvgamba.kernels.warp_runtime import launch_chunks, num_threads, warp
@@ -98,17 +99,17 @@ def _fill(view: int, job: _Job): ...
 
 
 @no_type_check
-@wp.func_native(snippets.BLEND)
+@wp.func_native(blend_snippets.BLEND)
 def _blend(job: _Job): ...
 
 
 @no_type_check
-@wp.func_native(snippets.blend_backward(geometry=True))
+@wp.func_native(blend_snippets.blend_backward(geometry=True))
 def _blend_backward(job: _Job): ...
 
 
 @no_type_check
-@wp.func_native(snippets.blend_backward(geometry=False))
+@wp.func_native(blend_snippets.blend_backward(geometry=False))
 def _blend_backward_color(job: _Job): ...
 
 
