@@ -255,7 +255,7 @@ class Jobs:
                 if job is not None and job.state is JobState.CANCELLING:
                     self._end(job_id, JobState.CANCELLED)  # that is what the person was told
                 elif job is not None:
-                    progress = replace(job.progress, fraction=1.0, stage_fraction=1.0, seconds_left=0.0, message="")
+                    progress = replace(job.progress, fraction=1.0, message="")
                     self._end(job_id, JobState.SUCCEEDED, assets=tuple(assets), progress=progress)
 
     def on_failed(self, job_id: str, reason: str, message: str, metadata: dict[str, str]) -> None:
@@ -360,6 +360,9 @@ class Jobs:
         """Write how a job has ended, then tell it."""
         events = self._logs[job_id]
         job = replace(self._live[job_id], state=state, ended=time.time(), sequence=events.next_sequence(), **changes)
+        # only what is kept, so that a job reads the same before and after a restart
+        kept = ProgressRecord(job.progress.stage, job.progress.fraction, message=job.progress.message)
+        job = replace(job, progress=kept)
         try:
             self._database.update(job)
         except OutputFailed as error:

@@ -3,8 +3,10 @@
 Words in the prompt, or in the label of a job without one, direct it:
 
     #fail:REASON    fails half way with that reason, e.g. #fail:OUT_OF_MEMORY
+    #crash          stops half way by a fault that nobody foresaw
     #slow:SECONDS   takes that long, spread evenly over the stages
     #die:STAGE      kills its own process in that stage, as the system does when memory ends
+    #hold:STAGE     stays in that stage until it is cancelled, a minute at most
     #deaf           does not listen to a cancel
     #preview        shows a small picture for each of four views
     #log            says something to the user
@@ -27,6 +29,8 @@ from mvgamba_backend.spec import CaptureSource, JobSpec, TextSource
 STEPS = 4
 """Reports in each stage."""
 NUM_PREVIEWS = 4
+HELD = 60.0
+"""Seconds."""
 
 
 class FakePipeline:
@@ -48,7 +52,8 @@ class FakePipeline:
             job.log("This result is a cube, whatever was asked for.")
         for i, stage in enumerate(STAGES):
             for step in range(STEPS):
-                self._pause(job, pause, deaf="deaf" in script)
+                held = HELD if script.get("hold") == stage and step == 1 else 0.0
+                self._pause(job, pause + held, deaf="deaf" in script)
                 job.report(
                     stage,
                     (i + step / STEPS) / len(STAGES),
@@ -61,6 +66,8 @@ class FakePipeline:
             if stage == "multiview" and "preview" in script:
                 for k in range(NUM_PREVIEWS):
                     job.preview(checker_png(16, color), "image/png", index=k, count=NUM_PREVIEWS)
+            if stage == "refine" and "crash" in script:
+                raise RuntimeError("The prompt asked for a fault.")
             if stage == "refine" and "fail" in script:
                 error = MVGambaError(f"The prompt asked for {script['fail']}.")
                 error.reason = script["fail"]
