@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mvgamba.errors import InvalidInput
 from mvgamba.texturing.fill import fill_between_charts, fill_unseen
+from mvgamba.texturing.sharpening import sharpen
 from mvgamba.texturing.texels import Sight, Texels, look, sight_of, texels_of
 from mvgamba.texturing.unwrap import TEXTURE_SIZES, UnwrappedMesh
 from mvgamba.types import PosedViews, TexturedMesh
@@ -29,8 +30,12 @@ class BakeOptions:
     """Of the cosine between surface and view: high prefers the best view and blurs less where views disagree."""
     agreement: float = 0.1
     """Colours this far from what views agree on lose weight (in sRGB, root of the sum of squares)."""
-    rounds: int = 2
+    rounds: int = 3
     """Of finding what views agree on."""
+    sharpen_rounds: int = 4
+    """Of making the rendered texture look like the views; 0 leaves it as it was blended."""
+    sharpen_power: float = 2.0
+    """As `power`, for the pixels that count in it."""
     enough: float = 0.02
     """Texels with less weight than this from inputs take colours from `fill_views` too."""
 
@@ -93,6 +98,8 @@ def bake_texture(
     texture = fill_between_charts(
         texture.reshape(*square, 3), covered.reshape(square), reach=max(8, texture_size // 64)
     )
+    if options.sharpen_rounds:
+        texture = sharpen(texture, unwrapped, sight, rounds=options.sharpen_rounds, power=options.sharpen_power)
     tell(1.0)
     return TexturedMesh(
         unwrapped.vertices,
@@ -108,12 +115,14 @@ def blend(
 ) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M"]]:
     """One colour per texel from those of the views, by a mean that leaves out who disagrees, and the sum of weights."""
     total = weights.sum(0)
+    weights = weights / weights.amax(0).clamp_min(1e-30)  # seen at a grazing angle only, all are tiny
     robust = weights
     for turn in range(options.rounds + 1):
-        mean = (robust[..., None] * colors).sum(0) / robust.sum(0).clamp_min(1e-12)[:, None]
+        mean = (robust[..., None] * colors).sum(0) / robust.sum(0).clamp_min(1e-6)[:, None]
         if turn < options.rounds:
             off = (colors - mean).square().sum(-1)
-            robust = weights / (1 + off / options.agreement**2) ** 2
+            # Wide at first: a mean of views that disagree is near none of them.
+            robust = weights / (1 + off / (options.agreement * 2 ** (options.rounds - 1 - turn)) ** 2) ** 2
     return mean, total
 
 

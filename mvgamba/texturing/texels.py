@@ -58,6 +58,8 @@ class Sight:
     w2c: Float[Tensor, "V 4 4"]
     cameras: Cameras
     """Those of the depth."""
+    face_ids: Int[Tensor, "V h w"]
+    barycentrics: Float[Tensor, "V h w 3"]
     depth: Float[Tensor, "V h w"]
     trust: Float[Tensor, "V h w"]
     """0 where the mesh's own depth jumps, 1 a few pixels from there."""
@@ -78,7 +80,7 @@ def sight_of(mesh: UnwrappedMesh, views: PosedViews) -> Sight:
     cameras = resize_cameras(views.cameras, views.cameras.height * factor, views.cameras.width * factor)
     w2c = c2w_to_w2c_opencv(views.cameras.c2w.double()).float()
     extent = float(np.ptp(mesh.vertices, axis=0).max())
-    depth = rasterize_mesh(
+    planes = rasterize_mesh(
         torch.from_numpy(mesh.vertices).float(),
         torch.from_numpy(mesh.faces),
         w2c,
@@ -86,8 +88,9 @@ def sight_of(mesh: UnwrappedMesh, views: PosedViews) -> Sight:
         height=cameras.height,
         width=cameras.width,
         near=1e-4 * extent,
-    ).depth
-    return Sight(views, w2c, cameras, depth, _trust(depth, extent, EDGE_PIXELS * factor), extent)
+    )
+    trust = _trust(planes.depth, extent, EDGE_PIXELS * factor)
+    return Sight(views, w2c, cameras, planes.face_ids, planes.barycentrics, planes.depth, trust, extent)
 
 
 def _trust(depth: Tensor, extent: float, reach: float) -> Tensor:
