@@ -26,7 +26,7 @@ def trace(shape, cameras):
     eyes = c2w[:, None, None, :3, 3]
     travelled = torch.full_like(length, 0.3)
     closest = torch.full_like(length, torch.inf)  # the least angle by which the ray misses the shape, in pixels
-    for _ in range(50):
+    for _ in range(40):
         distance = shape(eyes + travelled[..., None] * rays)
         closest = torch.minimum(closest, distance * k[0, 0, 0] / travelled)
         travelled = (travelled + distance).clamp(max=4.0)
@@ -46,7 +46,7 @@ def trace(shape, cameras):
 def rendered():
     """A function: shape, number of views -> (RenderOutput, Cameras)."""
 
-    def render(shape, views=20, size=64):
+    def render(shape, views=16, size=64):
         cameras = fibonacci_cameras(views, radius=1.5, fovy=FOVY, height=size, width=size)
         return trace(shape, cameras), cameras
 

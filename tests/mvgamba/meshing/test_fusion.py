@@ -137,15 +137,14 @@ def test_nothing_seen_raises_a_clear_error(rendered):
         extract_surface(fuse(nothing, cameras, low=LOW, high=HIGH, resolution=24))
 
 
-@pytest.mark.parametrize("target", [20_000, 5_000, 500])
 @pytest.mark.parametrize("shape", [torus, bowl], ids=["torus", "bowl"])
-def test_meshes_stay_sound_and_near_when_decimated(rendered, shape, target):
-    mesh = clean_mesh(reconstruct(rendered, shape, views=24, resolution=96))
-    fewer = decimate(mesh, target)
-    report = mesh_report(fewer)
-    assert report.is_sound
-    assert report.num_components == 1
-    assert len(fewer.faces) <= target
-    assert len(fewer.faces) > 0.9 * min(target, len(mesh.faces))
-    assert euler_number(fewer) == euler_number(mesh)
-    assert np.abs(distance_to(shape, fewer)).max() < 0.05
+def test_meshes_stay_sound_and_near_when_decimated(rendered, shape):
+    mesh = clean_mesh(reconstruct(rendered, shape, views=20, resolution=96))
+    for target in (20_000, 5_000, 500):
+        fewer = decimate(mesh, target)
+        report = mesh_report(fewer)
+        assert report.is_sound
+        assert report.num_components == 1
+        assert 0.9 * min(target, len(mesh.faces)) < len(fewer.faces) <= target
+        assert euler_number(fewer) == euler_number(mesh)
+        assert np.abs(distance_to(shape, fewer)).max() < 0.05
