@@ -81,9 +81,7 @@ class Kernel:
         return self._functions[variant]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        device = next(
-            (a.device for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), torch.device("cpu")
-        )
+        device = next((a.device for a in (*args, *kwargs.values()) if isinstance(a, torch.Tensor)), torch.device("cpu"))
         name = self.choose(device)
         if (name, device.type) not in self._logged:
             self._logged.add((name, device.type))

@@ -73,7 +73,7 @@ def launch_chunks(kernel: Any, dim: int, inputs: list[Any], *, chunks_per_thread
     if threads == 1 or parts == 1:
         wp.launch(kernel, dim=dim, inputs=[0, *inputs], device="cpu")
         return
-    kernel.module.load(wp.get_device("cpu"))  # compile once, outside the threads
+    kernel.module.load(wp.get_device("cpu"), block_dim=1)  # compile once, outside the threads
     edges = [dim * i // parts for i in range(parts + 1)]
     jobs = [
         _pool().submit(wp.launch, kernel, dim=b - a, inputs=[a, *inputs], device="cpu")
