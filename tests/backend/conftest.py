@@ -157,12 +157,24 @@ def start_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
             service.end()
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One service for all tests that leave it as it was."""
-    shared = Service(tmp_path_factory.mktemp("service") / "data", "--cancel-grace", "1")
-    yield shared
-    assert shared.end() == 0
+@pytest.fixture(scope="module")
+def service_factory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Service]]:
+    """Start services that serve all tests of a module, and must still leave politely afterwards."""
+    started: list[Service] = []
+
+    def start(*arguments: str, **more) -> Service:
+        started.append(Service(tmp_path_factory.mktemp("service") / "data", *arguments, **more))
+        return started[-1]
+
+    yield start
+    for service in started:
+        assert service.end() == 0
+
+
+@pytest.fixture(scope="module")
+def service(service_factory: Callable[..., Service]) -> Service:
+    """One service for all tests of a module; each leaves it as it was."""
+    return service_factory("--cancel-grace", "1")
 
 
 class Refusal:
