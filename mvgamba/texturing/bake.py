@@ -1,5 +1,6 @@
 """The colours of posed views, laid onto an unwrapped mesh."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from mvgamba.errors import InvalidInput
 from mvgamba.texturing.fill import fill_between_charts, fill_unseen
+from mvgamba.texturing.gains import exposure_gains
 from mvgamba.texturing.sharpening import sharpen
 from mvgamba.texturing.texels import Sight, Texels, look, sight_of, texels_of
 from mvgamba.texturing.unwrap import TEXTURE_SIZES, UnwrappedMesh
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MOST_TEXELS = 1 << 18
 """Texels looked at in one go."""
+GAIN_TEXELS = 20_000
+"""Texels that views are compared at to find their exposure."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def bake_texture(
             )
     views = views.to("cpu")
     texels = texels_of(unwrapped, texture_size)
-    sight = sight_of(unwrapped, views)
+    sight = _compensated(sight_of(unwrapped, views), texels)
     tell(0.1)
     color = torch.zeros((len(texels), 3))
     weight = torch.zeros(len(texels))
@@ -108,6 +112,16 @@ def bake_texture(
         unwrapped.uvs,
         (texture * 255.0 + 0.5).clip(0, 255).astype(np.uint8),
     )
+
+
+def _compensated(sight: Sight, texels: Texels) -> Sight:
+    """The same with views of equal exposure."""
+    every = max(1, len(texels) // GAIN_TEXELS)
+    gains = exposure_gains(*look(sight, texels[slice(None, None, every)], power=1.0))
+    if bool((gains == 1).all()):
+        return sight
+    rgb = (sight.views.rgb * gains[:, None, None, None]).clamp(0, 1)
+    return dataclasses.replace(sight, views=dataclasses.replace(sight.views, rgb=rgb))
 
 
 def blend(

@@ -24,12 +24,15 @@ def sharpen(
     Only pixels that are opaque and wholly covered by the mesh count, by the cosine to their view to the `power`.
     """
     size = texture.shape[0]
-    matrices, targets, weights = [], [], []
+    matrices: list[csr_matrix] = []
+    targets: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
     for view in range(sight.views.num_views):
         part = _one_view(mesh, sight, view, size, power)
         if part is not None:
-            for values, value in zip((matrices, targets, weights), part, strict=True):
-                values.append(value)
+            matrices.append(part[0])
+            targets.append(part[1])
+            weights.append(part[2])
     if not matrices:
         return texture
     flat = texture.reshape(-1, 3).astype(np.float32).copy()

@@ -12,7 +12,8 @@ from mvgamba.cameras import c2w_to_w2c_opencv, orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidInput
 from mvgamba.kernels.rasterize_mesh import rasterize_mesh
 from mvgamba.texturing.bake import BakeOptions, bake_texture
-from mvgamba.texturing.texels import texels_of
+from mvgamba.texturing.gains import exposure_gains
+from mvgamba.texturing.texels import look, sight_of, texels_of
 from mvgamba.texturing.unwrap import unwrap
 from mvgamba.types import Mesh, PosedViews, TexturedMesh
 
@@ -163,6 +164,22 @@ def test_a_view_of_something_else_is_outvoted(torus):
     without = bake_texture(flat, odd, texture_size=256, options=dataclasses.replace(options, rounds=0))
     gain = psnr(textured(with_vote, truth.cameras), truth) - psnr(textured(without, truth.cameras), truth)
     assert gain > 1.0
+
+
+def test_views_of_different_exposure_are_made_equal(torus):
+    mesh, flat, views = torus
+    factors = torch.tensor([1.05, 0.95, 1.03, 0.96, 0.97, 1.05, 1.0, 0.99])
+    truth = painted(mesh, patches, cameras_at(ELSEWHERE, size=96))
+    dark = dataclasses.replace(views, rgb=(views.rgb * 0.9))  # nothing saturates
+    uneven = dataclasses.replace(dark, rgb=dark.rgb * factors[:, None, None, None])
+    texels = texels_of(flat, 256)[slice(None, None, 4)]
+    gains = exposure_gains(*look(sight_of(flat, uneven), texels, power=1.0))
+    torch.testing.assert_close(gains, factors.log().mean().exp() / factors, atol=0.015, rtol=0)
+    even = exposure_gains(*look(sight_of(flat, dark), texels, power=1.0))
+    assert (even == 1).all()
+    dark_truth = dataclasses.replace(truth, rgb=truth.rgb * 0.9)
+    level = psnr(textured(bake_texture(flat, dark, texture_size=256), truth.cameras), dark_truth)
+    assert psnr(textured(bake_texture(flat, uneven, texture_size=256), truth.cameras), dark_truth) > level - 0.7
 
 
 def test_what_stands_in_front_leaves_no_colour_behind_it():
