@@ -66,7 +66,7 @@ PRESETS = {
         fuse_size=192,
         fuse_resolution=128,
         swell=0.009,
-        weights={"prepare": 1, "reconstruct": 1, "refine": 5, "mesh": 2, "texture": 4, "export": 0.2},
+        weights={"prepare": 1.0, "reconstruct": 1.0, "refine": 5.0, "mesh": 2.0, "texture": 4.0, "export": 0.2},
     ),
     "standard": Preset(
         hull_resolution=96,
@@ -76,7 +76,7 @@ PRESETS = {
         fuse_size=320,
         fuse_resolution=160,
         swell=0.006,
-        weights={"prepare": 1, "reconstruct": 1, "refine": 16, "mesh": 4, "texture": 5, "export": 0.2},
+        weights={"prepare": 1.0, "reconstruct": 1.0, "refine": 16.0, "mesh": 4.0, "texture": 5.0, "export": 0.2},
     ),
     "high": Preset(
         hull_resolution=128,
@@ -86,7 +86,7 @@ PRESETS = {
         fuse_size=384,
         fuse_resolution=256,
         swell=0.004,
-        weights={"prepare": 1, "reconstruct": 1, "refine": 60, "mesh": 10, "texture": 8, "export": 0.2},
+        weights={"prepare": 1.0, "reconstruct": 1.0, "refine": 60.0, "mesh": 10.0, "texture": 8.0, "export": 0.2},
     ),
 }
 
