@@ -3,8 +3,8 @@
     python protos/generate.py             rewrite what is committed
     python protos/generate.py --check     say whether it is fresh; status 1 if not
 
-Imports between the generated files are made relative, so that a copy of `mvgamba_rpc` works under any name: the extension
-carries one as `core/rpc`.
+Imports between the generated files are made relative, so that copies work under any name: the extension carries one as
+`core/rpc`, which is written and checked along.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "mvgamba_rpc"
 ADDON_COPY = ROOT.parent / "blender_addon" / "core" / "rpc"
+"""The extension's own copy of version 1."""
 _ABSOLUTE_IMPORT = re.compile(rf"^from {PACKAGE}\.v(\d+) import ", re.MULTILINE)
 
 

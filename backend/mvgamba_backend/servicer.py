@@ -167,7 +167,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
 
     def Shutdown(self, request: pb.ShutdownRequest, context: grpc.ServicerContext) -> pb.ShutdownResponse:
         with answering(context):
-            if not _is_local(context.peer()):
+            if not is_local(context.peer()):
                 raise NotLocal("Shutdown is only served to this machine.")
             self._shut_down()
             return pb.ShutdownResponse()
@@ -193,7 +193,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             raise Cancelled("The upload broke off.") from error
 
 
-def _is_local(peer: str) -> bool:
+def is_local(peer: str) -> bool:
     """`peer` is such as ipv4:127.0.0.1:50000, ipv6:%5B::1%5D:50000."""
     kind, _, rest = peer.partition(":")
     host = rest.rpartition(":")[0].replace("%5B", "").replace("%5D", "")

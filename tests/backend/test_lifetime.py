@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from mvgamba_backend.config import is_loopback
+from mvgamba_backend.servicer import is_local
 from mvgamba_rpc.v1 import generation_pb2 as pb
 from mvgamba_rpc.v1 import generation_pb2_grpc
 
@@ -215,3 +216,18 @@ def test_a_log_file_takes_what_workers_say_as_well(start_service, tmp_path):
     text = (tmp_path / "logs" / "backend.log").read_text()
     assert f"error {number}\nTraceback" in text
     assert "The prompt asked for a fault." in text
+
+
+@pytest.mark.parametrize(
+    ("peer", "local"),
+    [
+        ("ipv4:127.0.0.1:50000", True),
+        ("ipv6:%5B::1%5D:50000", True),
+        ("unix:/tmp/socket", True),
+        ("ipv4:192.168.1.5:50000", False),
+        ("ipv6:%5B2001:db8::1%5D:50000", False),
+        ("nonsense", False),
+    ],
+)
+def test_only_this_machine_may_end_the_service(peer, local):
+    assert is_local(peer) is local
