@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -71,7 +72,7 @@ def disturbed(views: PosedViews, seed: int) -> PosedViews:
 
 def _pool(samples: Float[Tensor, "n c"], fine: Cameras) -> Float[Tensor, "c h w"]:
     image = samples.reshape(1, fine.height, fine.width, -1).permute(0, 3, 1, 2)
-    return torch.nn.functional.avg_pool2d(image, SUPERSAMPLING)[0]
+    return F.avg_pool2d(image, SUPERSAMPLING)[0]
 
 
 class _Paint:
@@ -112,17 +113,18 @@ class _Paint:
 
 def _bilinear(texture: Float[Tensor, "Ht Wt 3"], uvs: Float[Tensor, "n 2"], *, clamp: bool) -> Float[Tensor, "n 3"]:
     """Texel centres at halves. A texture repeats unless no coordinate leaves it: then its border holds."""
+    if clamp:
+        grid = (2 * uvs - 1)[None, :, None]
+        image = texture.permute(2, 0, 1)[None]
+        sampled = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        return sampled[0, :, :, 0].T
     height, width, _ = texture.shape
     x, y = uvs[:, 0] * width - 0.5, uvs[:, 1] * height - 0.5
     x0, y0 = x.floor(), y.floor()
     fx, fy = (x - x0)[:, None], (y - y0)[:, None]
 
     def texel(column: Tensor, row: Tensor) -> Tensor:
-        if clamp:
-            column, row = column.clamp(0, width - 1), row.clamp(0, height - 1)
-        else:
-            column, row = column.remainder(width), row.remainder(height)
-        return texture[row.long(), column.long()]
+        return texture[row.remainder(height).long(), column.remainder(width).long()]
 
     upper = texel(x0, y0) * (1 - fx) + texel(x0 + 1, y0) * fx
     lower = texel(x0, y0 + 1) * (1 - fx) + texel(x0 + 1, y0 + 1) * fx

@@ -13,6 +13,8 @@ FOVY = math.radians(49.1)
 DISTANCE = 2.53
 """Of all cameras from the object's centre, in radii of its bounding sphere: the sphere fills most of the picture."""
 NUM_SCORED = 16
+SCORED_STRIDE = 7
+"""Coprime to the number of cameras, so that neighbours around the object look from very different heights."""
 SCORED_LOWEST, SCORED_HIGHEST = math.radians(-20), math.radians(60)
 
 
@@ -49,13 +51,10 @@ def input_angles(num_views: int, seed: int) -> list[tuple[float, float]]:
 
 
 def scored_angles() -> list[tuple[float, float]]:
-    """Azimuths between those of the ring, elevations spread over their range and mixed along the way around."""
-    golden = (math.sqrt(5) - 1) / 2
+    """Azimuths between those of the ring; elevations evenly from lowest to highest, dealt out in steps of seven."""
+    step = (SCORED_HIGHEST - SCORED_LOWEST) / (NUM_SCORED - 1)
     return [
-        (
-            math.radians(11.25 + 22.5 * k),
-            SCORED_LOWEST + (SCORED_HIGHEST - SCORED_LOWEST) * ((k * golden + 0.5) % 1.0),
-        )
+        (math.radians(11.25 + 22.5 * k), SCORED_LOWEST + step * (SCORED_STRIDE * k % NUM_SCORED))
         for k in range(NUM_SCORED)
     ]
 
