@@ -138,7 +138,12 @@ class ContentFolder:
     def _place(self, source: Path, sha256: str) -> None:
         target = self.path(sha256)
         target.parent.mkdir(exist_ok=True)
-        os.replace(source, target)
+        try:
+            os.replace(source, target)
+        except PermissionError:  # Windows, while somebody reads the same content under that name
+            if not target.is_file():
+                raise
+            source.unlink()
         if hasattr(os, "O_DIRECTORY"):  # the name, too, must be there after a power cut
             folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
