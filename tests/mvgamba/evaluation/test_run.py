@@ -1,0 +1,157 @@
+"""The whole evaluation, with reconstructions that are trivial, wrong or missing."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+
+from mvgamba.errors import Cancelled, EmptyReconstruction, InvalidInput, OutputFailed
+from mvgamba.evaluation.drawable import read_drawable
+from mvgamba.evaluation.report import markdown_table, terminal_table
+from mvgamba.evaluation.rig import random_placement
+from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder, glbs_of
+from mvgamba.types import TexturedMesh
+
+SMALL = EvaluationSettings(num_views=4, image_size=48, baseline=False)
+
+
+@pytest.fixture
+def props(tmp_path):
+    folder = tmp_path / "props"
+    folder.mkdir()
+    for name, extents in (("crate", (1, 1, 1)), ("plank", (2, 0.4, 0.5))):
+        mesh = trimesh.creation.box(extents)
+        material = trimesh.visual.material.PBRMaterial(name=name, baseColorFactor=[200, 30, 30, 255])
+        mesh.visual = trimesh.visual.TextureVisuals(material=material)
+        (folder / f"{name}.glb").write_bytes(trimesh.Scene(mesh).export(file_type="glb"))
+    return folder
+
+
+def the_answer(folder, *, seed: int = 0, shift: float = 0.0):
+    """A reconstruction that knows the objects: it returns them in the order in which they are asked for."""
+    paths = iter(glbs_of(folder))
+
+    def reconstruct(views):
+        thing = read_drawable(next(paths))
+        placed = thing.placed(random_placement(thing, seed))
+        linear = thing.materials[0].factor
+        srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+        color = np.round(255 * srgb).astype(np.uint8)
+        count = len(placed.vertices)
+        return TexturedMesh(
+            placed.vertices + shift * placed.radius,
+            placed.faces,
+            np.tile([[0.0, 1.0, 0.0]], (count, 1)),
+            np.full((count, 2), 0.5),
+            np.tile(color, (4, 4, 1)),
+        )
+
+    return reconstruct
+
+
+def test_a_perfect_reconstruction_is_perfect_wherever_the_object_stands(props, tmp_path):
+    report = evaluate_folder(props, tmp_path / "out", the_answer(props), SMALL)
+    assert [row["name"] for row in report["objects"]] == ["crate", "plank"]
+    assert report["failed"] == []
+    mean = report["mean"]
+    assert mean["psnr"] > 45  # the texture rounds the colour to a byte
+    assert mean["iou"] > 0.999
+    assert mean["chamfer"] < 1e-4
+    assert mean["watertight"] == 1.0
+    assert report["baseline_mean"] is None
+    assert all(row["peak_memory_mib"] > 10 and row["seconds"] >= 0 for row in report["objects"])
+
+
+def test_a_reconstruction_beside_its_place_scores_low(props, tmp_path):
+    settings = dataclasses.replace(SMALL, limit=1)
+    report = evaluate_folder(props, tmp_path / "out", the_answer(props, shift=0.2), settings)
+    assert report["mean"]["iou"] < 0.85
+    assert report["mean"]["psnr"] < 25
+
+
+def test_what_is_written_is_a_report_a_table_and_pictures(props, tmp_path):
+    out = tmp_path / "deep" / "out"
+    settings = EvaluationSettings(num_views=4, image_size=48, limit=1)
+    report = evaluate_folder(props, out, the_answer(props), settings)
+    assert 0.8 < report["baseline_mean"]["iou"] < report["mean"]["iou"]
+    assert report["baseline_mean"]["psnr"] < report["mean"]["psnr"]
+    assert json.loads((out / "report.json").read_text())["mean"] == pytest.approx(report["mean"])
+    table = (out / "table.md").read_text()
+    assert "4 views of 48 x 48, seed 0" in table
+    assert "| crate |" in table
+    assert "| hull, mean |" in table
+    for name, size in (("sheet", (6 * 48, 48)), ("crate", (6 * 48, 3 * 48))):
+        with Image.open(out / f"{name}.png") as picture:
+            assert picture.size == size
+    assert read_drawable(out / "crate.glb").faces.shape == (12, 3)
+    assert terminal_table(report).row_count == 3
+
+
+def test_a_failure_is_scored_as_nothing_and_named(props, tmp_path):
+    def give_up(views):
+        raise EmptyReconstruction("The views gave no surface.")
+
+    settings = dataclasses.replace(SMALL, limit=1)
+    report = evaluate_folder(props, tmp_path / "out", give_up, settings)
+    assert report["failed"] == ["crate"]
+    row = report["objects"][0]
+    assert row["error"].startswith("EMPTY_RECONSTRUCTION")
+    assert row["iou"] == 0.0
+    assert row["chamfer"] == 1.0
+    assert "crate (failed)" in markdown_table(report)
+
+
+def test_a_cancelled_evaluation_stops(props, tmp_path):
+    def stop(views):
+        raise Cancelled("The job was cancelled.")
+
+    with pytest.raises(Cancelled):
+        evaluate_folder(props, tmp_path / "out", stop, SMALL)
+
+
+def test_depth_and_noise_are_handed_over_when_asked_for(props, tmp_path):
+    seen = []
+    answer = the_answer(props)
+
+    def reconstruct(views):
+        seen.append(views)
+        return answer(views)
+
+    settings = EvaluationSettings(num_views=8, image_size=32, limit=1, with_depth=True, with_noise=True, baseline=False)
+    evaluate_folder(props, tmp_path / "out", reconstruct, settings)
+    assert seen[0].num_views == 8
+    assert seen[0].depth is not None
+    inside = seen[0].alpha.expand_as(seen[0].rgb) == 1
+    assert seen[0].rgb[inside].reshape(-1).std() > 0.005
+
+
+def test_an_index_chooses_the_files(props):
+    (props / "index.jsonl").write_text('{"id": "plank", "file": "plank.glb"}\n')
+    assert [p.name for p in glbs_of(props)] == ["plank.glb"]
+    (props / "index.jsonl").write_text('{"file": "gone.glb"}\n')
+    with pytest.raises(InvalidInput, match="gone"):
+        glbs_of(props)
+    (props / "index.jsonl").write_text("nonsense\n")
+    with pytest.raises(InvalidInput, match="index"):
+        glbs_of(props)
+
+
+def test_a_folder_without_objects_is_refused(tmp_path):
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InvalidInput, match=r"no \.glb files"):
+            glbs_of(folder)
+
+
+def test_an_output_folder_that_is_a_file_is_refused(props, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(OutputFailed, match="taken"):
+        evaluate_folder(props, tmp_path / "taken", the_answer(props), SMALL)
+
+
+@pytest.mark.parametrize("changes", [{"num_views": 0}, {"num_views": 1000}, {"image_size": 4}])
+def test_settings_out_of_range_are_refused(changes):
+    with pytest.raises(InvalidInput, match="must lie between"):
+        EvaluationSettings(**changes)
