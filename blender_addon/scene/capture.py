@@ -268,6 +268,9 @@ def _remove(created: list[bpy.types.ID], images_before: set[bpy.types.Image]) ->
     order = list(collections)
     created.sort(key=lambda item: next(i for i, kind in enumerate(order) if isinstance(item, kind)))
     for item in created:
+        if isinstance(item, bpy.types.Scene):
+            # Frees what the render engine kept of the scene; else Blender 4.5 crashes at some later import.
+            item.render.use_persistent_data = False
         collection = next(c for kind, c in collections.items() if isinstance(item, kind))
         collection.remove(item)
     created.clear()

@@ -14,6 +14,7 @@ MODULE = "bl_ext.user_default.mvgamba"
 
 def use_folder(folder: str | Path) -> None:
     """Keep Blender's settings and extensions in `folder`; to be called before bpy is imported."""
+    Path(folder).mkdir(parents=True, exist_ok=True)  # Blender passes over a folder that does not exist
     os.environ["BLENDER_USER_RESOURCES"] = str(folder)
 
 
