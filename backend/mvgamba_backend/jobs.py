@@ -85,10 +85,16 @@ class Jobs:
             logs = list(self._logs.values())
         self._engine.stop()
         with self._lock:
+            left = list(self._unwritten.values())
             for job in self._live.values():
                 state = JobState.CANCELLED if job.state is JobState.CANCELLING else JobState.QUEUED
                 ended = time.time() if state.is_final else None
-                self._database.update(replace(job, state=state, ended=ended, sequence=self._reserved[job.id]))
+                left.append(replace(job, state=state, ended=ended, sequence=self._reserved[job.id]))
+            for job in left:
+                try:
+                    self._database.update(job)
+                except OutputFailed as error:
+                    log.error("job %s could not be written: %s", job.id, error)
             self._database.close()
         for events in logs:
             events.wake()
