@@ -30,7 +30,7 @@ GAIN_TEXELS = 20_000
 class BakeOptions:
     """How views are blended; the defaults won the comparison in the README."""
 
-    power: float = 6.0
+    power: float = 4.0
     """Of the cosine between surface and view: high prefers the best view and blurs less where views disagree."""
     agreement: float = 0.1
     """Colours this far from what views agree on lose weight (in sRGB, root of the sum of squares)."""
@@ -38,7 +38,7 @@ class BakeOptions:
     """Of finding what views agree on."""
     sharpen_rounds: int = 4
     """Of making the rendered texture look like the views; 0 leaves it as it was blended."""
-    sharpen_power: float = 2.0
+    sharpen_power: float = 1.0
     """As `power`, for the pixels that count in it."""
     enough: float = 0.02
     """Texels with less weight than this from inputs take colours from `fill_views` too."""

@@ -70,7 +70,7 @@ DEPTH_FACTOR = 2
 """The z-buffer is finer than the pictures by this factor."""
 JUMP = 0.01
 """A bend of the depth within one pixel by more than this share of the object's extent is an edge."""
-EDGE_PIXELS = 2.0
+EDGE_PIXELS = 1.5
 """Beside an edge, pixels of the farther surface are distrusted for so many pixels of the picture."""
 
 
