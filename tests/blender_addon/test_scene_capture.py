@@ -342,9 +342,10 @@ def test_blender_survives_imports_after_captures(tmp_path):
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(extension.ROOT)!r})
-from tests.blender_addon import extension, props
+from tests.blender_addon import extension
 extension.use_folder({str(tmp_path / "user")!r})
 import bpy
+from tests.blender_addon import props
 extension.enable()
 capture = extension.module("scene.capture")
 bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
