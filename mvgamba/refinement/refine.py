@@ -5,19 +5,22 @@ and the opacity of each surfel. Views pull on what they see; where no view looks
 which turns the bulges that a visual hull grows between its silhouettes into the flat or round surface that they hide.
 """
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
+from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from mvgamba.cameras import c2w_to_w2c_opencv, resize_cameras
 from mvgamba.kernels.rasterize_surfels import rasterize_surfels
-from mvgamba.refinement.smooth import SmoothCoordinates, UniformAdam, edge_list
+from mvgamba.refinement.smooth import SmoothCoordinates, UniformAdam, edge_list, laplacian
 from mvgamba.render.face_surfels import surfels_on_faces
 from mvgamba.types import Mesh, PosedViews, Reconstruction, Surfels
 
@@ -90,7 +93,8 @@ def refine(
     coarse, fine = _targets(views, options.image_size // 2), _targets(views, options.image_size)
     coordinates = SmoothCoordinates(len(vertices), faces_np, options.smoothness)
     latent = coordinates.to_latent(vertices).requires_grad_(True)
-    colors = paint(start.surfels, coarse).requires_grad_(True)
+    pairs = torch.from_numpy(_adjacent_faces(faces_np))
+    colors = spread_colors(*paint(start.surfels, coarse), pairs).requires_grad_(True)
     opacity_logits = torch.logit(start.surfels.opacities.clamp(0.02, 0.98)).clone().requires_grad_(True)
     geometry = UniformAdam(latent, options.vertex_lr * (1 + options.smoothness) ** 0.5)
     look = torch.optim.Adam(
@@ -98,7 +102,6 @@ def refine(
         betas=(0.9, 0.99),
     )
     edges = torch.from_numpy(edge_list(faces_np))
-    pairs = torch.from_numpy(_adjacent_faces(faces_np))
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     for step in range(options.steps):
@@ -126,15 +129,19 @@ def refine(
         positions = coordinates.to_vertices(latent)
         surfels = surfels_on_faces(positions, faces, torch.sigmoid(opacity_logits), colors.clamp(0, 1)).detach()
         error = _mean_error(surfels, fine)
+    # an optimiser with normalised steps leaves noise where hardly a pixel has a say
+    _, weight = paint(surfels, fine)
+    surfels = dataclasses.replace(surfels, colors=spread_colors(surfels.colors, weight, pairs))
     psnr = -10 * math.log10(max(error, 1e-10))
     log.info("refined %d surfels in %d steps: input views at %.2f dB", len(faces_np), options.steps, psnr)
     return Refined(surfels, Mesh(positions.numpy(), faces_np), psnr, options.steps)
 
 
-def paint(surfels: Surfels, targets: "_Targets") -> Tensor:
-    """For each surfel the mean colour of the pixels that it covers, weighted by how much of them it is.
+def paint(surfels: Surfels, targets: "_Targets") -> tuple[Tensor, Tensor]:
+    """For each surfel the mean colour of the pixels that it covers, weighted by how much of them it is, and that weight.
 
-    The rasterizer is linear in the colours, so its adjoint applied to the images gives the weighted sums.
+    The rasterizer is linear in the colours, so its adjoint applied to the images gives the weighted sums. The weight is the
+    number of pixels that show the surfel, over all views.
     """
     ones = torch.ones_like(surfels.colors).requires_grad_(True)
     planes = rasterize_surfels(
@@ -143,9 +150,21 @@ def paint(surfels: Surfels, targets: "_Targets") -> Tensor:
     )  # fmt: skip
     (total,) = torch.autograd.grad(planes.rgb, ones, targets.rgb, retain_graph=True)
     (weight,) = torch.autograd.grad(planes.rgb, ones, targets.alpha.expand_as(targets.rgb).contiguous())
-    seen = weight[:, :1] > 1e-3
     mean = targets.rgb.sum((0, 2, 3)) / targets.alpha.sum().clamp_min(1e-6)
-    return torch.where(seen, total / weight.clamp_min(1e-6), mean).clamp(0, 1).detach().clone()
+    colors = torch.where(weight > 1e-3, total / weight.clamp_min(1e-6), mean).clamp(0, 1)
+    return colors.detach().clone(), weight[:, 0].detach()
+
+
+def spread_colors(colors: Tensor, weight: Tensor, pairs: Tensor, *, reach: float = 2.0) -> Tensor:
+    """Colours in which a surfel that hardly any pixel shows takes after its neighbours.
+
+    Solves (W + reach L) c = W colors on the graph of neighbouring triangles, so that what is well seen stays as it is.
+    """
+    count = len(colors)
+    graph = laplacian(count, pairs.numpy())
+    seen = weight.double().numpy() + 1e-4
+    solver = splu((sp.diags(seen) + reach * graph).tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+    return torch.from_numpy(solver.solve(seen[:, None] * colors.double().numpy())).float().clamp(0, 1)
 
 
 def _targets(views: PosedViews, longest: int) -> _Targets:
