@@ -21,6 +21,7 @@ CHUNK = 64
 """Steps between two states that are kept for the backward pass; 64 KiB of states are recomputed at a time."""
 
 _VECTORS = """
+    #pragma clang fp contract(fast)
     typedef float vec __attribute__((vector_size(64)));
     typedef float vec_u __attribute__((vector_size(64), aligned(4)));
     typedef int ivec __attribute__((vector_size(64)));
