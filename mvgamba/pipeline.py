@@ -16,10 +16,11 @@ import torch
 from mvgamba.cameras import fibonacci_cameras
 from mvgamba.errors import InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
-from mvgamba.meshing import Grid, clean_mesh, decimate, extract_surface, fuse, visual_hull
+from mvgamba.meshing import Grid, clean_mesh, decimate, extract_surface, fuse
 from mvgamba.progress import CancelToken, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
-from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views, outside_frame
+from mvgamba.reconstructor.hull import hull_field
+from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views
 from mvgamba.refinement.refine import RefineOptions, refine
 from mvgamba.refinement.snap import snap_to_silhouettes
 from mvgamba.render import render_surfels
@@ -217,12 +218,11 @@ def _mesh(
     )
     tell("mesh", 0.4)
     box = {"low": views.low, "high": views.high, "resolution": preset.fuse_resolution}
-    inputs = views.views
-    hull = visual_hull(inputs.alpha, inputs.cameras, outside_frame=outside_frame(views.silhouettes), **box)
+    solid = Grid(*hull_field(views, resolution=preset.fuse_resolution))
     fused = fuse(rendered, cameras, **box)
-    # refined surfels end short of the outline by about the width of their soft edge; the hull cuts what is too much
+    # refined surfels end short of the outline by about the width of their soft edge; hull and depth cut what is too much
     swell = preset.swell if options.refine else 0.0
-    field = torch.minimum(fused.field + swell, hull.resample(fused).field)
+    field = torch.minimum(fused.field + swell, solid.resample(fused).field)
     mesh = extract_surface(Grid(field, fused.origin, fused.spacing))
     tell("mesh", 0.6, "Cleaning the mesh")
     mesh = clean_mesh(mesh)
@@ -230,7 +230,7 @@ def _mesh(
     mesh = decimate(mesh, options.target_faces)
     if options.refine:
         tell("mesh", 0.8, "Fitting the outlines")
-        mesh = snap_to_silhouettes(mesh, views.silhouettes, inputs.cameras)
+        mesh = snap_to_silhouettes(mesh, views.silhouettes, views.views.cameras)
     return mesh
 
 

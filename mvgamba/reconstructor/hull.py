@@ -9,13 +9,19 @@ from skimage.measure import marching_cubes
 from mvgamba.cameras import c2w_to_w2c_opencv
 from mvgamba.errors import EmptyReconstruction
 from mvgamba.kernels.carve_silhouettes import carve_silhouettes
-from mvgamba.reconstructor.normalise import NormalisedViews, outside_frame
+from mvgamba.kernels.fuse_tsdf import fuse_tsdf
+from mvgamba.reconstructor.normalise import EMPTY_ALPHA, NormalisedViews, outside_frame
 from mvgamba.render.face_surfels import surfels_on_faces
 from mvgamba.types import Mesh, Reconstruction
 
+TRUNCATION = 5.0
+"""Of the field, in cells."""
+
 
 def hull_field(views: NormalisedViews, *, resolution: int, margin: int = 3) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """Approximate signed distance to the visual hull, positive inside, on a grid around it.
+    """Approximate signed distance to the largest solid that the views allow, positive inside, on a grid around it.
+
+    That is the visual hull; where the views have depth, what lies in front of their surfaces is cut away as well.
 
     Returns:
         field (nx, ny, nz), origin (3,) and spacing, in the normalised frame.
@@ -24,15 +30,18 @@ def hull_field(views: NormalisedViews, *, resolution: int, margin: int = 3) -> t
     spacing = float(extent.max()) / resolution
     origin = views.low - margin * spacing
     shape = tuple(int(math.ceil(float(e) / spacing)) + 1 + 2 * margin for e in extent)
+    posed = views.views
+    w2c, intrinsics = c2w_to_w2c_opencv(posed.cameras.c2w).float(), posed.cameras.intrinsics.float()
     field = carve_silhouettes(
-        views.silhouettes,
-        c2w_to_w2c_opencv(views.views.cameras.c2w).float(),
-        views.views.cameras.intrinsics.float(),
-        origin,
-        spacing,
-        shape,
-        outside_frame=outside_frame(views.silhouettes),
+        views.silhouettes, w2c, intrinsics, origin, spacing, shape, outside_frame=outside_frame(views.silhouettes)
     )
+    if posed.depth is not None:
+        depth = posed.depth[:, 0]
+        # a pixel of the outline without depth says nothing: it is neither background nor surface
+        trusted = (depth > 0) | (posed.alpha[:, 0] <= EMPTY_ALPHA)
+        field = fuse_tsdf(
+            depth, trusted.float(), w2c, intrinsics, origin, spacing, shape, truncation=TRUNCATION * spacing, hull=field
+        )
     return field, origin, spacing
 
 
