@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from tests.blender_addon import extension  # noqa: E402
 
 HELD_OUT = ((25.0, 22.0), (200.0, 58.0), (118.0, -16.0))
-"""Azimuth and elevation in degrees; at least 18 degrees from every camera of the largest rig."""
+"""Azimuth and elevation in degrees; at least 24 degrees from every camera of the largest rig."""
 
 
 def main() -> None:
