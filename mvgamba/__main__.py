@@ -143,6 +143,7 @@ def _views(args: argparse.Namespace) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from mvgamba.evaluation.report import terminal_table
     from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder
     from mvgamba.pipeline import check_options, generate
     from mvgamba.types import GenerateRequest, PosedViews
@@ -165,7 +166,9 @@ def _eval(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(report, default=float), flush=True)
     else:
-        print((args.out / "table.md").read_text(encoding="utf-8"))
+        from rich.console import Console
+
+        Console().print(terminal_table(report))
     return 0 if not report.get("failed") else EXIT_FAILED
 
 
@@ -234,8 +237,7 @@ class _Bar:
         self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
-        words = {"description": progress.message} if progress.message else {}
-        self._bar.update(self._task, completed=progress.fraction, **words)
+        self._bar.update(self._task, completed=progress.fraction, description=progress.message or None)
 
 
 def _display(args: argparse.Namespace) -> "_JsonLines | _Bar":

@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from mvgamba.progress import CancelToken, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.hull import hull_field
 from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views
+from mvgamba.reconstructor.protocol import Reconstructor, ReconstructorSettings
 from mvgamba.refinement.refine import RefineOptions, refine
 from mvgamba.refinement.snap import snap_to_silhouettes
 from mvgamba.render import render_surfels
+from mvgamba.render.face_surfels import surfels_on_faces
 from mvgamba.texturing.bake import bake_texture
 from mvgamba.texturing.unwrap import unwrap
 from mvgamba.types import (
@@ -177,9 +179,11 @@ def _from_views(
         normalised = normalise_views(views)
     with clock("reconstruct"):
         tell("reconstruct", 0.0, "Reconstructing")
-        factory = RECONSTRUCTORS.get(options.reconstructor)
-        reconstructor = factory(resolution=preset.hull_resolution, faces=preset.surfels)
-        start: Reconstruction = reconstructor.reconstruct(normalised)
+        settings = ReconstructorSettings(resolution=preset.hull_resolution, faces=preset.surfels, device=options.device)
+        reconstructor: Reconstructor = RECONSTRUCTORS.get(options.reconstructor)(settings)
+        start = reconstructor.reconstruct(normalised)
+        if options.refine and start.scaffold is None:
+            start = _with_scaffold(start.surfels, normalised, preset)
         surfels = start.surfels
     if options.refine:
         with clock("refine"):
@@ -204,26 +208,49 @@ def _from_views(
     return Result(textured, surfels, normalised.to_world, clock.seconds, facts)
 
 
-def _mesh(
-    surfels: Surfels, views: NormalisedViews, preset: Preset, options: GenerateOptions, tell: StageReporter
-) -> Mesh:
-    """Surfels -> depth from all around -> TSDF, cut to the silhouettes -> a clean mesh whose outlines are those of the inputs."""
+def _with_scaffold(surfels: Surfels, views: NormalisedViews, preset: Preset) -> Reconstruction:
+    """Free surfels -> surfels on the triangles of their own surface, which is what refinement moves."""
+    field = _fused(surfels, views, preset, swell=0.0)
+    mesh = decimate(clean_mesh(extract_surface(field)), preset.surfels)
+    vertices, faces = np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int64)
+    count = len(faces)
+    lying = surfels_on_faces(
+        torch.from_numpy(vertices), torch.from_numpy(faces), torch.full((count,), 0.95), torch.full((count, 3), 0.5)
+    )
+    return Reconstruction(lying, Mesh(vertices, faces))
+
+
+def _fused(
+    surfels: Surfels,
+    views: NormalisedViews,
+    preset: Preset,
+    *,
+    swell: float,
+    report: Callable[[float], None] | None = None,
+) -> Grid:
+    """Depth of the surfels from all around as one field, cut to what silhouettes and depth of the inputs allow."""
     cameras = _survey(preset.fuse_views, preset.fuse_size)
     outputs = []
     for i in range(0, cameras.num_views, 4):
-        tell("mesh", 0.4 * i / cameras.num_views, "Extracting the mesh")
+        if report is not None:
+            report(i / cameras.num_views)
         outputs.append(render_surfels(surfels, cameras[slice(i, i + 4)]))
     rendered = RenderOutput(
         *(torch.cat([getattr(o, f.name) for o in outputs]) for f in dataclasses.fields(RenderOutput))
     )
-    tell("mesh", 0.4)
-    box = {"low": views.low, "high": views.high, "resolution": preset.fuse_resolution}
     solid = Grid(*hull_field(views, resolution=preset.fuse_resolution))
-    fused = fuse(rendered, cameras, **box)
-    # refined surfels end short of the outline by about the width of their soft edge; hull and depth cut what is too much
+    fused = fuse(rendered, cameras, low=views.low, high=views.high, resolution=preset.fuse_resolution)
+    return Grid(torch.minimum(fused.field + swell, solid.resample(fused).field), fused.origin, fused.spacing)
+
+
+def _mesh(
+    surfels: Surfels, views: NormalisedViews, preset: Preset, options: GenerateOptions, tell: StageReporter
+) -> Mesh:
+    """Surfels -> depth from all around -> TSDF, cut to the silhouettes -> a clean mesh whose outlines are those of the inputs."""
+    # refined surfels end short of the outline by about the width of their soft edge
     swell = preset.swell if options.refine else 0.0
-    field = torch.minimum(fused.field + swell, solid.resample(fused).field)
-    mesh = extract_surface(Grid(field, fused.origin, fused.spacing))
+    field = _fused(surfels, views, preset, swell=swell, report=lambda f: tell("mesh", 0.4 * f, "Extracting the mesh"))
+    mesh = extract_surface(field)
     tell("mesh", 0.6, "Cleaning the mesh")
     mesh = clean_mesh(mesh)
     tell("mesh", 0.7, "Simplifying the mesh")

@@ -2,4 +2,11 @@
 
 from mvgamba.registry import Registry
 
-RECONSTRUCTORS = Registry("reconstructor", {"hull": "mvgamba.reconstructor.hull:HullReconstructor"})
+RECONSTRUCTORS = Registry(
+    "reconstructor",
+    {
+        "hull": "mvgamba.reconstructor.hull:hull_from_settings",
+        "mvgamba": "mvgamba.reconstructor.mvgamba_reconstructor:mvgamba_from_settings",
+    },
+)
+"""Name -> function of `ReconstructorSettings` that makes a `Reconstructor` (see `protocol`)."""

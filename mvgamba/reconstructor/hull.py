@@ -11,6 +11,7 @@ from mvgamba.errors import EmptyReconstruction
 from mvgamba.kernels.carve_silhouettes import carve_silhouettes
 from mvgamba.kernels.fuse_tsdf import fuse_tsdf
 from mvgamba.reconstructor.normalise import EMPTY_ALPHA, NormalisedViews, outside_frame
+from mvgamba.reconstructor.protocol import ReconstructorSettings
 from mvgamba.render.face_surfels import surfels_on_faces
 from mvgamba.types import Mesh, Reconstruction
 
@@ -76,6 +77,11 @@ class HullReconstructor:
             torch.from_numpy(vertices), triangles, torch.full((count,), 0.95), torch.full((count, 3), 0.5)
         )
         return Reconstruction(surfels, Mesh(vertices, mesh.faces))
+
+
+def hull_from_settings(settings: ReconstructorSettings) -> HullReconstructor:
+    """For the registry."""
+    return HullReconstructor(resolution=settings.resolution, faces=settings.faces)
 
 
 def even_out(mesh: Mesh, *, rounds: int = 3) -> np.ndarray:

@@ -9,6 +9,7 @@ from mvgamba.errors import WeightsMissing
 from mvgamba.reconstructor.checkpoint import load_checkpoint
 from mvgamba.reconstructor.network import RIG_RADIUS
 from mvgamba.reconstructor.normalise import NormalisedViews
+from mvgamba.reconstructor.protocol import ReconstructorSettings
 from mvgamba.types import Reconstruction, ViewRig
 
 
@@ -43,3 +44,8 @@ class MVGambaReconstructor:
         """
         posed = views.views.to(next(self.network.parameters()).device)
         return Reconstruction(self.network.surfels_of(posed).to(views.views.rgb.device))
+
+
+def mvgamba_from_settings(settings: ReconstructorSettings) -> MVGambaReconstructor:
+    """For the registry. Raises: WeightsMissing, WeightsCorrupt."""
+    return MVGambaReconstructor(settings.weights, device=settings.device)

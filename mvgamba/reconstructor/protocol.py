@@ -1,9 +1,23 @@
-"""What a reconstructor must offer, whatever it is inside."""
+"""What a reconstructor must offer, whatever it is inside, and what it is made from."""
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from mvgamba.reconstructor.normalise import NormalisedViews
 from mvgamba.types import Reconstruction
+
+
+@dataclass(frozen=True)
+class ReconstructorSettings:
+    """Wishes; each reconstructor takes those that mean something to it."""
+
+    resolution: int = 96
+    """Of a grid, in cells along the longest side."""
+    faces: int = 20_000
+    """About how many surfels."""
+    weights: Path | None = None
+    device: str = "cpu"
 
 
 class Reconstructor(Protocol):
