@@ -218,17 +218,17 @@ def _mean_error(surfels: Surfels, targets: _Targets) -> float:
 
 def _area(positions: Tensor, edges: Tensor) -> Tensor:
     """Mean squared length of edges relative to the size of the object: its gradient is a mean curvature flow."""
-    gap = positions[edges[:, 0]] - positions[edges[:, 1]]
+    gap = positions.index_select(0, edges[:, 0]) - positions.index_select(0, edges[:, 1])
     return gap.square().sum() / 0.36
 
 
 def _bending(positions: Tensor, faces: Tensor, pairs: Tensor) -> Tensor:
     """Mean of one minus the cosine between the normals of neighbouring triangles."""
-    corners = positions[faces]
+    corners = positions.index_select(0, faces.reshape(-1)).view(-1, 3, 3)
     normals = F.normalize(
         torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=1, eps=1e-12
     )
-    return (1 - (normals[pairs[:, 0]] * normals[pairs[:, 1]]).sum(1)).mean()
+    return (1 - (normals.index_select(0, pairs[:, 0]) * normals.index_select(0, pairs[:, 1])).sum(1)).mean()
 
 
 def _adjacent_faces(faces: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ def surfels_on_faces(
 
     Differentiable in the vertices through centres and normals; the shape within the plane is taken as constant.
     """
-    corners = vertices[faces]
+    # index_select and not vertices[faces]: the gradient of the latter adds in no fixed order on several CPU threads
+    corners = vertices.index_select(0, faces.reshape(-1)).view(-1, 3, 3)
     means = corners.mean(1)
     normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals = normals / normals.norm(dim=1, keepdim=True).clamp_min(1e-12)
