@@ -26,6 +26,7 @@ FAULTS = [
     ("Inside the add-on, ui -> scene -> core", "blender_addon/core/planted.py", "import blender_addon.ui"),
     ("core of the add-on runs without Blender", "blender_addon/core/planted.py", "import bpy"),
     ("Messages are touched only where they are translated", "backend/mvgamba_backend/jobs.py", "import mvgamba_rpc.v1"),
+    ("The add-on's copy of the messages likewise", "blender_addon/scene/planted.py", "import blender_addon.core.rpc"),
 ]
 
 

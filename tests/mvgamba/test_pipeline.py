@@ -14,8 +14,7 @@ from mvgamba.progress import CancelToken, Progress
 from mvgamba.reconstructor.hull import HullReconstructor
 from mvgamba.reconstructor.normalise import normalise_views
 from mvgamba.types import GenerateOptions, GenerateRequest, Mesh, PosedViews, TextPrompt
-
-from .conftest import BOX_CENTER, BOX_HALF, SIDE_COLORS
+from tests.mvgamba.conftest import BOX_CENTER, BOX_HALF, SIDE_COLORS
 
 DRAFT = GenerateOptions(quality="draft", target_faces=3000, texture_size=256)
 
