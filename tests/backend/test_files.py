@@ -73,7 +73,8 @@ def test_an_upload_that_broke_off_goes_on_where_it_stopped(service, eventually):
 
     call = service.stub.UploadBlob.future(messages(), metadata=service.auth, timeout=30)
     assert begun.wait(10)
-    eventually(lambda: any((service.data_dir / "blobs/parts").glob(f"{sha256}.*")))
+    parts = service.data_dir / "blobs/parts"
+    eventually(lambda: any(p.stat().st_size > 0 for p in parts.glob(f"{sha256}.*")))
     call.cancel()
     eventually(lambda: find(service, data)[0].received_bytes > 0)
     offset = find(service, data)[0].received_bytes
