@@ -35,7 +35,8 @@ class WorkerProcess:
             [sys.executable, "-P", "-m", WORKER_MODULE, "--pipeline", pipeline],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **environment},
+            # threads that wait by spinning make a job several times slower on a machine where others work too
+            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **environment},
             text=True,
             encoding="utf-8",
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0,
