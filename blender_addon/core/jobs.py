@@ -201,7 +201,7 @@ class JobRow:
 
 
 class JobBoard:
-    """All rows of this session, newest first."""
+    """All rows of this run of Blender, newest first."""
 
     def __init__(self) -> None:
         self.rows: list[JobRow] = []

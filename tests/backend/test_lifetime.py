@@ -223,7 +223,7 @@ def test_a_log_file_takes_what_workers_say_as_well(start_service, tmp_path):
     [
         ("ipv4:127.0.0.1:50000", True),
         ("ipv6:%5B::1%5D:50000", True),
-        ("unix:/tmp/socket", True),
+        ("unix:/run/socket", True),
         ("ipv4:192.168.1.5:50000", False),
         ("ipv6:%5B2001:db8::1%5D:50000", False),
         ("nonsense", False),
