@@ -145,6 +145,8 @@ def _views(args: argparse.Namespace) -> int:
 
 
 def _eval(args: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from mvgamba.evaluation.report import terminal_table
     from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder
     from mvgamba.pipeline import check_options, generate
@@ -167,10 +169,10 @@ def _eval(args: argparse.Namespace) -> int:
         report = evaluate_folder(args.folder, args.out, reconstruct, settings)
     if args.json:
         print(json.dumps(report, default=float), flush=True)
+    elif (console := Console()).is_terminal and console.width >= 120:
+        console.print(terminal_table(report))
     else:
-        from rich.console import Console
-
-        Console().print(terminal_table(report))
+        print((args.out / "table.md").read_text(encoding="utf-8"))
     return 0 if not report.get("failed") else EXIT_FAILED
 
 

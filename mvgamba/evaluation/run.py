@@ -5,6 +5,7 @@ import json
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,9 @@ def evaluate_folder(
     strips: list[tuple[str, PosedViews, PosedViews]] = []
     report: dict[str, Any] = {}
     for path in paths:
-        subject = photograph_subject(read_drawable(path), settings)
+        # each object at a place of its own, the same one whatever else is in the folder
+        own_seed = (zlib.crc32(path.stem.encode()) + settings.seed) % 2**31
+        subject = photograph_subject(read_drawable(path), dataclasses.replace(settings, seed=own_seed))
         row, result = _reconstruct_one(path.stem, subject, reconstruct, out, settings)
         scores, pictures = score_result(subject, result)
         row |= scores

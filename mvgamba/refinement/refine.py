@@ -27,6 +27,10 @@ from mvgamba.types import Mesh, PosedViews, Reconstruction, Surfels
 log = logging.getLogger(__name__)
 
 
+DEPTH_KNOWS = 0.2
+"""With depth less is left to guess, and the pull towards less area does more harm than good."""
+
+
 @dataclass(frozen=True)
 class RefineOptions:
     """How long and how strongly to fit. Lengths are in the normalised frame (object radius 0.6)."""
@@ -42,9 +46,10 @@ class RefineOptions:
     vertex_lr: float = 4e-3
     color_lr: float = 2e-2
     opacity_lr: float = 2e-2
-    mask_weight: float = 4.0
+    mask_weight: float = 8.0
     depth_weight: float = 2.0
-    area_weight: float = 0.003
+    area_weight: float = 0.3
+    """Shared by the views: the fewer there are, the more of the surface is left to it."""
     bend_weight: float = 0.002
     opacity_weight: float = 0.002
 
@@ -102,6 +107,7 @@ def refine(
         betas=(0.9, 0.99),
     )
     edges = torch.from_numpy(edge_list(faces_np))
+    area_weight = options.area_weight / views.num_views * (DEPTH_KNOWS if views.depth is not None else 1.0)
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     for step in range(options.steps):
@@ -114,11 +120,7 @@ def refine(
         positions = coordinates.to_vertices(latent)
         surfels = surfels_on_faces(positions, faces, torch.sigmoid(opacity_logits), colors.clamp(0, 1))
         loss = _image_loss(surfels, targets, pick, options, generator)
-        loss = (
-            loss
-            + options.area_weight * _area(positions, edges)
-            + options.bend_weight * _bending(positions, faces, pairs)
-        )
+        loss = loss + area_weight * _area(positions, edges) + options.bend_weight * _bending(positions, faces, pairs)
         loss = loss + options.opacity_weight * (1 - torch.sigmoid(opacity_logits)).mean()
         loss.backward()
         decay = 0.5 * (1 + math.cos(math.pi * step / options.steps)) * 0.9 + 0.1
