@@ -62,6 +62,11 @@ class Subject:
     truth: PosedViews
 
 
+def object_seed(name: str, seed: int) -> int:
+    """Each object stands at a place of its own, the same one whatever else is in the folder."""
+    return (zlib.crc32(name.encode()) + seed) % 2**31
+
+
 def photograph_subject(drawable: Drawable, settings: EvaluationSettings) -> Subject:
     """Place an object by the seed and photograph it from the input and from the scoring cameras."""
     placement = random_placement(drawable, settings.seed)
@@ -120,9 +125,9 @@ def evaluate_folder(
     strips: list[tuple[str, PosedViews, PosedViews]] = []
     report: dict[str, Any] = {}
     for path in paths:
-        # each object at a place of its own, the same one whatever else is in the folder
-        own_seed = (zlib.crc32(path.stem.encode()) + settings.seed) % 2**31
-        subject = photograph_subject(read_drawable(path), dataclasses.replace(settings, seed=own_seed))
+        subject = photograph_subject(
+            read_drawable(path), dataclasses.replace(settings, seed=object_seed(path.stem, settings.seed))
+        )
         row, result = _reconstruct_one(path.stem, subject, reconstruct, out, settings)
         scores, pictures = score_result(subject, result)
         row |= scores

@@ -12,7 +12,7 @@ from mvgamba.errors import Cancelled, EmptyReconstruction, InvalidInput, OutputF
 from mvgamba.evaluation.drawable import read_drawable
 from mvgamba.evaluation.report import markdown_table, terminal_table
 from mvgamba.evaluation.rig import random_placement
-from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder, glbs_of
+from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder, glbs_of, object_seed
 from mvgamba.types import TexturedMesh
 
 SMALL = EvaluationSettings(num_views=4, image_size=48, baseline=False)
@@ -35,8 +35,9 @@ def the_answer(folder, *, seed: int = 0, shift: float = 0.0):
     paths = iter(glbs_of(folder))
 
     def reconstruct(views):
-        thing = read_drawable(next(paths))
-        placed = thing.placed(random_placement(thing, seed))
+        path = next(paths)
+        thing = read_drawable(path)
+        placed = thing.placed(random_placement(thing, object_seed(path.stem, seed)))
         linear = thing.materials[0].factor
         srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
         color = np.round(255 * srgb).astype(np.uint8)
