@@ -27,6 +27,8 @@ from mvgamba.types import Mesh, PosedViews, Reconstruction, Surfels
 log = logging.getLogger(__name__)
 
 
+MOST_AREA_WEIGHT = 0.03
+"""However few the views are: a stronger pull makes open and round things collapse."""
 DEPTH_KNOWS = 0.2
 """With depth less is left to guess, and the pull towards less area does more harm than good."""
 
@@ -107,7 +109,9 @@ def refine(
         betas=(0.9, 0.99),
     )
     edges = torch.from_numpy(edge_list(faces_np))
-    area_weight = options.area_weight / views.num_views * (DEPTH_KNOWS if views.depth is not None else 1.0)
+    area_weight = min(options.area_weight / views.num_views, MOST_AREA_WEIGHT) * (
+        DEPTH_KNOWS if views.depth is not None else 1.0
+    )
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
     for step in range(options.steps):
