@@ -16,7 +16,7 @@ import torch
 from mvgamba.cameras import fibonacci_cameras
 from mvgamba.errors import InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
-from mvgamba.meshing import Grid, clean_mesh, decimate, extract_surface, fuse
+from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
 from mvgamba.progress import CancelToken, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.hull import hull_field
@@ -258,7 +258,8 @@ def _mesh(
     if options.refine:
         tell("mesh", 0.8, "Fitting the outlines")
         mesh = snap_to_silhouettes(mesh, views.silhouettes, views.views.cameras)
-    return mesh
+    # what simplifying and fitting have made tiny is a crumb, not a part
+    return drop_small_parts(mesh, min_fraction=0.012)
 
 
 def _survey(count: int, size: int) -> Cameras:

@@ -4,13 +4,14 @@ from mvgamba.meshing.cleaning import clean_mesh, smooth_mesh
 from mvgamba.meshing.decimation import decimate
 from mvgamba.meshing.fusion import fuse, visual_hull
 from mvgamba.meshing.grid import Grid, extract_surface
-from mvgamba.meshing.topology import MeshReport, mesh_report
+from mvgamba.meshing.topology import MeshReport, drop_small_parts, mesh_report
 
 __all__ = [
     "Grid",
     "MeshReport",
     "clean_mesh",
     "decimate",
+    "drop_small_parts",
     "extract_surface",
     "fuse",
     "mesh_report",

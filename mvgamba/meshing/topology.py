@@ -105,6 +105,14 @@ def compact(mesh: Mesh) -> Mesh:
     return Mesh(mesh.vertices[used], faces.reshape(-1, 3).astype(np.int64))
 
 
+def drop_small_parts(mesh: Mesh, *, min_fraction: float) -> Mesh:
+    """Without the parts that have less than this share of the whole area."""
+    part = face_components(mesh.faces)
+    share = np.bincount(part, face_areas(mesh)) / max(float(face_areas(mesh).sum()), 1e-300)
+    keep = share[part] >= min_fraction
+    return mesh if keep.all() or not keep.any() else compact(Mesh(mesh.vertices, mesh.faces[keep]))
+
+
 def weld(mesh: Mesh, *, tolerance: float) -> Mesh:
     """Vertices in the same cell of a grid become one; faces that lose a side go, and so do opposite faces in one place."""
     if len(mesh.faces) == 0:
