@@ -1,6 +1,6 @@
 """Everything that only a CUDA device can show, in small steps that can be taken up again: what `make gpu` runs.
 
-Steps, in order of worth: the conformance of every kernel variant that runs on CUDA, the network forward and backward, and
+Steps, in order of worth: the conformance of every kernel variant that runs on CUDA, and
 timings beside the field's own packages where they are installed. Each step writes `tests/gpu/results/<step>.json`; a step
 whose file is there is not run again unless `--again` is given. Needs no network.
 """
@@ -33,8 +33,8 @@ def conformance() -> dict[str, Any]:
     return {"passed": done.returncode == 0, "tail": done.stdout[-3000:] + done.stderr[-1000:]}
 
 
-def network() -> dict[str, Any]:
-    """Forward of both presets with random weights, in milliseconds and MiB."""
+def scan() -> dict[str, Any]:
+    """Forward of the selective scan in each variant that runs here, in milliseconds, and the peak in MiB."""
     import torch
 
     from mvgamba.kernels.selective_scan import selective_scan
@@ -68,7 +68,7 @@ def milliseconds(call: Any, repeats: int = 10) -> float:
     return sorted(times[2:])[repeats // 2]
 
 
-STEPS = {"conformance": conformance, "network": network}
+STEPS = {"conformance": conformance, "scan": scan}
 
 
 def main() -> int:
