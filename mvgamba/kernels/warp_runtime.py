@@ -27,6 +27,17 @@ def why_not_on_cpu(device: torch.device) -> str | None:
     return None
 
 
+def why_not_on_cuda(device: torch.device) -> str | None:
+    """Availability of a Warp variant written for CUDA."""
+    if device.type != "cuda":
+        return "it is written for CUDA"
+    if importlib.util.find_spec("warp") is None:
+        return "warp-lang is not installed"
+    if not warp().is_cuda_available():
+        return "Warp finds no CUDA driver"
+    return None
+
+
 @functools.cache
 def warp() -> Any:
     """The module `warp`, initialised without its banner."""
