@@ -16,6 +16,7 @@ Distortion is the sum over pairs of w_i w_j (m_i - m_j)^2 with m(z) from 0 at `D
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,23 +43,44 @@ NEAR = 0.2
 FAR = 100.0
 
 
+MAX_SURFELS = 1 << 24
+"""In one scene: so that no index of what a camera keeps of a surfel needs more than 31 bits."""
+
+
 @dataclass(frozen=True, eq=False)
 class SurfelPlanes:
-    """What each camera sees, as sums over surfels; every plane is differentiable."""
+    """What each camera sees, as sums over surfels; every plane is differentiable. `*s` are the axes of scenes, if any."""
 
-    rgb: Float[Tensor, "V 3 H W"]
+    rgb: Float[Tensor, "*s V 3 H W"]
     """Sum of w c: premultiplied, over black."""
-    alpha: Float[Tensor, "V 1 H W"]
-    depth: Float[Tensor, "V 1 H W"]
+    alpha: Float[Tensor, "*s V 1 H W"]
+    depth: Float[Tensor, "*s V 1 H W"]
     """Sum of w z, not divided by alpha."""
-    normals: Float[Tensor, "V 3 H W"]
+    normals: Float[Tensor, "*s V 3 H W"]
     """Sum of w n in world axes, each n turned towards the camera; not unit length."""
-    median_depth: Float[Tensor, "V 1 H W"]
+    median_depth: Float[Tensor, "*s V 1 H W"]
     """Depth of the last surfel that is met while the transmittance is above one half, 0 where none is."""
-    distortion: Float[Tensor, "V 1 H W"]
+    distortion: Float[Tensor, "*s V 1 H W"]
 
 
-def check_inputs(
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """The checked input of a call: one axis of scenes, in the type that is computed in."""
+
+    surfels: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    """means (S, N, 3), quats (S, N, 4), scales (S, N, 2), opacities (S, N), colors (S, N, 3)."""
+    w2c: Float[Tensor, "S V 4 4"]
+    intrinsics: Float[Tensor, "S V 3 3"]
+    batch: tuple[int, ...]
+    """The axes of scenes as they came; none for one scene."""
+
+    def planes(self, values: Sequence[Tensor]) -> SurfelPlanes:
+        """From planes (S * V, C, H, W) in the order of the fields, with the axes of the call."""
+        views = self.w2c.shape[1]
+        return SurfelPlanes(*(v.reshape(*self.batch, views, *v.shape[1:]) for v in values))
+
+
+def prepare(
     means: Tensor,
     quats: Tensor,
     scales: Tensor,
@@ -71,28 +93,35 @@ def check_inputs(
     width: int,
     near: float,
     far: float,
-) -> None:
-    """Shapes, types and devices, for every variant.
+) -> Scenes:
+    """Shapes, types and devices checked, for every variant; half precision becomes float32, as planes are then.
 
     Raises:
         InvalidInput: Surfels, sizes or depths cannot be used.
         InvalidCameras: There is no camera, or matrices have the wrong shape.
     """
-    n = means.shape[0] if means.ndim else -1
-    wanted = {"means": (n, 3), "quats": (n, 4), "scales": (n, 2), "opacities": (n,), "colors": (n, 3)}
+    batch = tuple(means.shape[:-2])
+    n = means.shape[-2] if means.ndim >= 2 else -1
     given = {"means": means, "quats": quats, "scales": scales, "opacities": opacities, "colors": colors}
-    for name, shape in wanted.items():
-        if given[name].shape != shape:
-            words = ", ".join(["N", *map(str, shape[1:])])
-            raise InvalidInput(f"{name} must have shape ({words}) with N = {n}, got {tuple(given[name].shape)}.")
-    views = w2c.shape[0] if w2c.ndim else 0
+    for (name, tensor), last in zip(given.items(), ((3,), (4,), (2,), (), (3,)), strict=True):
+        if tensor.shape != (*batch, n, *last):
+            words = ", ".join([*map(str, batch), "N", *map(str, last)]) + ("" if batch or last else ",")
+            raise InvalidInput(f"{name} must have shape ({words}) with N = {n}, got {tuple(tensor.shape)}.")
+    if n > MAX_SURFELS:
+        raise InvalidInput(f"A scene may have {MAX_SURFELS} surfels at most, got {n}; draw parts of it.")
+    if 0 in batch:
+        raise InvalidInput(f"At least one scene is needed, got the axes {batch}.")
+    views = w2c.shape[-3] if w2c.ndim >= 3 else 0
     if views == 0:
         raise InvalidCameras("At least one view is needed, got none.")
     for name, matrix, size in (("w2c", w2c, 4), ("intrinsics", intrinsics, 3)):
-        if matrix.shape != (views, size, size):
-            raise InvalidCameras(f"{name} must have shape ({views}, {size}, {size}), got {tuple(matrix.shape)}.")
+        if matrix.shape != (*batch, views, size, size):
+            words = ", ".join(map(str, (*batch, views, size, size)))
+            raise InvalidCameras(f"{name} must have shape ({words}), got {tuple(matrix.shape)}.")
+    half = means.dtype in (torch.float16, torch.bfloat16)
     for name, tensor in {**given, "w2c": w2c, "intrinsics": intrinsics}.items():
-        if tensor.dtype != means.dtype or tensor.device != means.device or not tensor.is_floating_point():
+        fits = tensor.dtype == means.dtype or (half and name not in given and tensor.dtype == torch.float32)
+        if not fits or tensor.device != means.device or not tensor.is_floating_point():
             raise InvalidInput(
                 f"{name} must be floating point with the type and device of means ({means.dtype} on {means.device}), "
                 f"got {tensor.dtype} on {tensor.device}."
@@ -101,6 +130,9 @@ def check_inputs(
         raise InvalidInput(f"height and width must be 1 to 32767 pixels, got {height} x {width}.")
     if not (0 < near < far and math.isfinite(near)):
         raise InvalidInput(f"near and far must be 0 < near < far, got {near} and {far}.")
+    kind = torch.float32 if half else means.dtype
+    flat = [t.to(kind).reshape(math.prod(batch), *t.shape[len(batch) :]) for t in (*given.values(), w2c, intrinsics)]
+    return Scenes((flat[0], flat[1], flat[2], flat[3], flat[4]), flat[5].detach(), flat[6].detach(), batch)
 
 
 def rho_threshold(opacities: Tensor) -> Tensor:
@@ -124,7 +156,9 @@ rasterize_surfels = Kernel(
 """rasterize_surfels(means, quats, scales, opacities, colors, w2c, intrinsics, *, height, width, near, far) -> SurfelPlanes
 
 One scene seen by V cameras: means (N, 3), quats (N, 4) wxyz of any length, scales (N, 2), opacities (N), colors (N, 3), w2c
-(V, 4, 4) in the OpenCV frame, intrinsics (V, 3, 3) without skew. Gradients flow to the five tensors of the surfels, not to the
+(V, 4, 4) in the OpenCV frame, intrinsics (V, 3, 3) without skew. Or many scenes of as many surfels and views: all seven with the
+same leading axes, the planes too. Half precision is computed in, and gives planes of, float32; cameras may be float32 then. Gradients flow to the five tensors of the surfels, not to the
 cameras. Surfels with a parameter that is not finite, with a scale that is not positive, with the centre outside [near, far], or
-seen edge-on are not drawn and get gradient zero. Raises InvalidInput and InvalidCameras (see `check_inputs`).
+seen edge-on are not drawn and get gradient zero. Raises InvalidInput and InvalidCameras (see `prepare`), and OutOfMemory where a
+view has more pairs of surfel and tile than can be indexed.
 """

@@ -13,7 +13,7 @@ from mvgamba.kernels.rasterize_surfels import (
     NEAR,
     TRANSMITTANCE_MIN,
     SurfelPlanes,
-    check_inputs,
+    prepare,
     rho_threshold,
 )
 
@@ -48,20 +48,24 @@ def rasterize_surfels_reference(
 
     Memory is bounded by recomputing a chunk when its gradient is taken; time is proportional to pixels times surfels.
     """
-    check_inputs(
+    scenes = prepare(
         means, quats, scales, opacities, colors, w2c, intrinsics, height=height, width=width, near=near, far=far
     )
-    drawable = torch.cat([means, quats, scales, opacities[:, None], colors], -1).isfinite().all(-1)
-    drawable &= (scales > 0).all(-1) & (quats.norm(dim=-1) > 0) & (rho_threshold(opacities) > 0)
-    keep = drawable.nonzero()[:, 0]
-    surfels = means[keep], quats[keep], scales[keep], opacities[keep], colors[keep]
-    views = [
-        _view(surfels, w, k, height=height, width=width, near=near, far=far)
-        for w, k in zip(w2c, intrinsics, strict=True)
-    ]
+    views = []
+    for i in range(len(scenes.w2c)):
+        surfels = [t[i] for t in scenes.surfels]
+        means, quats, scales, opacities, colors = surfels
+        drawable = (
+            torch.cat([means, quats, scales, opacities[:, None], colors], -1).isfinite().all(-1)
+            & (scales > 0).all(-1)
+            & (quats.norm(dim=-1) > 0)
+        )
+        keep = (drawable & (rho_threshold(opacities) > 0)).nonzero()[:, 0]
+        kept = tuple(t[keep] for t in surfels)
+        for camera in zip(scenes.w2c[i], scenes.intrinsics[i], strict=True):
+            views.append(_view(kept, *camera, height=height, width=width, near=near, far=far))
     planes = torch.stack(views).reshape(len(views), height, width, 10).permute(0, 3, 1, 2)
-    rgb, alpha, depth, normals, median, distortion = (p.contiguous() for p in planes.split([3, 1, 1, 3, 1, 1], 1))
-    return SurfelPlanes(rgb, alpha, depth, normals, median, distortion)
+    return scenes.planes([p.contiguous() for p in planes.split([3, 1, 1, 3, 1, 1], 1)])
 
 
 def _view(

@@ -118,14 +118,16 @@ PROJECT = (
     + CAMERA
     + r"""
 const int groups = (job.num_surfels + 15) / 16, view = item / groups, begin = (item % groups) * 16;
+const wide base = (wide)((job.first_view + view) / job.views_per_scene) * job.num_surfels;
+const float* colors = job.colors.data + 3 * base;
 const float* c = job.views.data + VIEW * view;
 camera_frame s;
-s.gather(job.means.data, job.quats.data, job.scales.data, begin, job.num_surfels);
+s.gather(job.means.data + 3 * base, job.quats.data + 4 * base, job.scales.data + 2 * base, begin, job.num_surfels);
 s.see(c);
 vf threshold, opacity;
 for (int l = 0; l < 16; ++l) {
     const wide i = begin + l < job.num_surfels ? begin + l : job.num_surfels - 1;
-    threshold[l] = job.thresholds.data[i]; opacity[l] = job.opacities.data[i];
+    threshold[l] = job.thresholds.data[base + i]; opacity[l] = job.opacities.data[base + i];
 }
 auto f = [](vr x) { return __builtin_convertvector(x, vf); };
 const vf pz = f(s.pz), facing = f(s.facing), su = f(s.su), sv = f(s.sv);
@@ -168,7 +170,7 @@ for (int l = 0; l < 16 && begin + l < job.num_surfels; ++l) {
         tiles = ((box[2] >> 4) - (box[0] >> 4) + 1) * ((box[3] >> 4) - (box[1] >> 4) + 1);
         float* record = job.records.data + RECORD * k;
         for (int j = 0; j < 12; ++j) record[j] = r[j][l];
-        for (int j = 0; j < 3; ++j) { record[12 + j] = job.colors.data[3 * i + j]; record[16 + j] = r[16 + j][l]; }
+        for (int j = 0; j < 3; ++j) { record[12 + j] = colors[3 * i + j]; record[16 + j] = r[16 + j][l]; }
     }
     job.num_tiles.data[k] = tiles;
 }
@@ -243,11 +245,15 @@ UNPROJECT = (
     + "typedef vf vr;"
     + CAMERA
     + r"""
-const int begin = group * 16;
+const int groups = (job.num_surfels + 15) / 16, begin = (group % groups) * 16;
+const int scene = job.first_view / job.views_per_scene + group / groups;
+const wide base = (wide)scene * job.num_surfels, before = (wide)scene * job.views_per_scene - job.first_view;
+const int first_view = before > 0 ? (int)before : 0;
+const int end_view = before + job.views_per_scene < job.num_views ? (int)before + job.views_per_scene : job.num_views;
 camera_frame s;
-s.gather(job.means.data, job.quats.data, job.scales.data, begin, job.num_surfels);
+s.gather(job.means.data + 3 * base, job.quats.data + 4 * base, job.scales.data + 2 * base, begin, job.num_surfels);
 vf dm[3] = {}, da[3] = {}, db[3] = {}, dn[3] = {}, dcolor[3] = {}, dsu{}, dsv{}, dopacity{};
-for (int view = 0; view < job.num_views; ++view) {
+for (int view = first_view; view < end_view; ++view) {
     const float* c = job.views.data + VIEW * view;
     vf g[RECORD];
     vi seen{};
@@ -306,10 +312,11 @@ vf dz = 2.0f * (-2.0f * z * da[0] + w * da[1] + x * da[2] - w * db[0] - 2.0f * z
 const vf along = dw * w + dx * x + dy * y + dz * z;  // the length of a quaternion has no effect
 dw = (dw - along * w) / s.nrm; dx = (dx - along * x) / s.nrm; dy = (dy - along * y) / s.nrm; dz = (dz - along * z) / s.nrm;
 for (int l = 0; l < 16 && begin + l < job.num_surfels; ++l) {
-    const wide i = begin + l;
     bool seen = false;
-    for (int view = 0; view < job.num_views; ++view) seen |= job.num_tiles.data[(wide)view * job.num_surfels + i] > 0;
+    for (int view = first_view; view < end_view; ++view)
+        seen |= job.num_tiles.data[(wide)view * job.num_surfels + begin + l] > 0;
     if (!seen) continue;
+    const wide i = base + begin + l;
     for (int j = 0; j < 3; ++j) { job.d_means.data[3 * i + j] += dm[j][l]; job.d_colors.data[3 * i + j] += dcolor[j][l]; }
     job.d_quats.data[4 * i] += dw[l]; job.d_quats.data[4 * i + 1] += dx[l];
     job.d_quats.data[4 * i + 2] += dy[l]; job.d_quats.data[4 * i + 3] += dz[l];

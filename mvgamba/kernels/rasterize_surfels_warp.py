@@ -1,30 +1,27 @@
 """The surfel rasterizer for CPUs: the snippets as Warp kernels, run on all threads, with their gradient.
 
-Per group of views: `project` (surfel records), `sort` and `fill` (front to back lists per tile), `blend`; backward, `blend_backward`
+Per group of images: `project` (surfel records), `sort` and `fill` (front to back lists per tile), `blend`; backward, `blend_backward`
 (a gradient row per entry of a tile) and `unproject` (rows to parameters). Every row has one writer and sums run in a fixed
 order, so results do not depend on the number of threads.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, no_type_check
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mvgamba.errors import InvalidInput
 from mvgamba.kernels import rasterize_surfels_blend_snippets as blend_snippets
 from mvgamba.kernels import rasterize_surfels_snippets as snippets
-from mvgamba.kernels.rasterize_surfels import FAR, NEAR, SurfelPlanes, check_inputs, rho_threshold
+from mvgamba.kernels.rasterize_surfels import FAR, NEAR, SurfelPlanes, prepare
+from mvgamba.kernels.rasterize_surfels_autograd import Body, Frame, Tensors, rasterize
 from mvgamba.kernels.warp_runtime import launch_chunks, num_threads, warp
 
 wp = warp()
 
-VIEWS_PER_GROUP = 4
-"""Bounds the gradient rows: 80 bytes per entry of a tile, of which a view of 256 x 256 with 16,384 surfels has about 76,000."""
-PLANES = ("rgb", "alpha_plane", "depth_plane", "normals", "median_depth", "distortion_plane")
-CHANNELS = (3, 1, 1, 3, 1, 1)
-PARAMETERS = ("means", "quats", "scales", "opacities", "colors")
+MAX_ENTRIES = 100_000_000
+"""Of a group: so that its gradient rows have less than 2^31 elements, which is what a Warp array may have; 8 GB."""
 
 
 class _JobFields:
@@ -32,6 +29,8 @@ class _JobFields:
 
     num_surfels: wp.int32
     num_views: wp.int32
+    first_view: wp.int32
+    views_per_scene: wp.int32
     height: wp.int32
     width: wp.int32
     tiles_x: wp.int32
@@ -160,23 +159,10 @@ def _unproject_kernel(begin: int, job: _Job):
     _unproject(begin + wp.tid(), job)
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """What is the same for all views of a call."""
-
-    height: int
-    width: int
-    near: float
-    far: float
-
-    @property
-    def tiles(self) -> tuple[int, int]:
-        return -(-self.width // snippets.TILE_SIZE), -(-self.height // snippets.TILE_SIZE)
-
-
-def _job(frame: _Frame, num_surfels: int, num_views: int, arrays: dict[str, Tensor]) -> Any:
+def _job(frame: Frame, first: int, num_views: int, arrays: Tensors) -> Any:
     job = _Job()
-    job.num_surfels, job.num_views = num_surfels, num_views
+    job.num_surfels, job.num_views = frame.num_surfels, num_views
+    job.first_view, job.views_per_scene = first, frame.views_per_scene
     job.height, job.width, job.near, job.far = frame.height, frame.width, frame.near, frame.far
     job.tiles_x, job.tiles_y = frame.tiles
     for name, tensor in arrays.items():
@@ -184,11 +170,13 @@ def _job(frame: _Frame, num_surfels: int, num_views: int, arrays: dict[str, Tens
     return job
 
 
-def _forward_group(
-    surfels: dict[str, Tensor], views: Tensor, frame: _Frame, planes: dict[str, Tensor]
-) -> dict[str, Tensor]:
-    """Fills the planes of some views; gives what the backward pass needs of them."""
-    n, v = surfels["means"].shape[0], views.shape[0]
+def _images_per_group(frame: Frame) -> int:
+    """Four keep all threads busy; more of them where they are small, for a call of launches costs as much as some pictures."""
+    return max(4, min(32, (1 << 18) // (frame.num_surfels + frame.height * frame.width // 4)))
+
+
+def _forward(frame: Frame, first: int, surfels: Tensors, views: Tensor, planes: Tensors) -> Tensors | int:
+    n, v = frame.num_surfels, views.shape[0]
     tiles_x, tiles_y = frame.tiles
     kept = {
         "views": views,
@@ -208,12 +196,14 @@ def _forward_group(
         "cursor": torch.empty(v, tiles_x * tiles_y, dtype=torch.int32),
         "next_tile": torch.zeros(1, dtype=torch.int32),
     }
-    job = _job(frame, n, v, {**surfels, **kept, **passing, **planes})
+    job = _job(frame, first, v, {**surfels, **kept, **passing, **planes})
     launch_chunks(_project_kernel, v * -(-n // 16), [job])
-    launch_chunks(_sort_kernel, v, [job])
-    counts = kept["tile_begin"][:, -1].long()
+    counts = kept["num_tiles"].sum(1, dtype=torch.int64)
     ends = counts.cumsum(0)
     total = int(ends[-1])
+    if total > MAX_ENTRIES:
+        return total
+    launch_chunks(_sort_kernel, v, [job])
     kept["view_begin"] = ends - counts
     kept["entries"] = torch.empty(total + 1, 2, dtype=torch.int32)
     kept["masks"] = torch.empty(total + 1, dtype=torch.int16)
@@ -224,59 +214,20 @@ def _forward_group(
     return kept
 
 
-def _backward_group(
-    surfels: dict[str, Tensor],
-    kept: dict[str, Tensor],
-    frame: _Frame,
-    planes: dict[str, Tensor],
-    incoming: dict[str, Tensor],
-    outgoing: dict[str, Tensor],
+def _backward(
+    frame: Frame, first: int, surfels: Tensors, kept: Tensors, planes: Tensors, incoming: Tensors, outgoing: Tensors
 ) -> None:
-    n, v = surfels["means"].shape[0], kept["views"].shape[0]
+    v = kept["views"].shape[0]
     rows = torch.empty(kept["entries"].shape[0], snippets.RECORD)
     passing = {"rows": rows, "next_tile": torch.zeros(1, dtype=torch.int32)}
-    job = _job(frame, n, v, {**surfels, **kept, **planes, **incoming, **outgoing, **passing})
+    job = _job(frame, first, v, {**surfels, **kept, **planes, **incoming, **outgoing, **passing})
     has_geometry = bool(incoming.keys() - {"g_rgb", "g_alpha"})
     launch_chunks(_blend_backward_kernel if has_geometry else _blend_backward_color_kernel, num_threads(), [job])
-    launch_chunks(_unproject_kernel, -(-n // 16), [job])
+    _, scenes = frame.scenes(first, v)
+    launch_chunks(_unproject_kernel, scenes * -(-frame.num_surfels // 16), [job])
 
 
-class _RasterizeSurfels(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, frame: _Frame, views: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        surfels = dict(zip(PARAMETERS, parameters, strict=True))
-        # The colours do not take part in the projection, which finds everything else that is not finite.
-        has_color = surfels["colors"].isfinite().all(-1)
-        surfels["thresholds"] = torch.where(has_color, rho_threshold(surfels["opacities"]), -1)
-        v, n = views.shape[0], parameters[0].shape[0]
-        make = torch.zeros if n == 0 else torch.empty
-        planes = tuple(make(v, c, frame.height, frame.width) for c in CHANNELS)
-        ctx.set_materialize_grads(False)
-        ctx.frame, ctx.groups = frame, []
-        if n > 0:
-            for begin in range(0, v, VIEWS_PER_GROUP):
-                part = slice(begin, begin + VIEWS_PER_GROUP)
-                kept = _forward_group(
-                    surfels, views[part], frame, {k: p[part] for k, p in zip(PLANES, planes, strict=True)}
-                )
-                if any(ctx.needs_input_grad):
-                    ctx.groups.append(kept)
-        ctx.save_for_backward(*surfels.values(), *planes)
-        return planes
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        surfels = dict(zip((*PARAMETERS, "thresholds"), saved[:6], strict=True))
-        outgoing = {f"d_{name}": torch.zeros_like(surfels[name]) for name in PARAMETERS}
-        names = ("g_rgb", "g_alpha", "g_depth", "g_normals", "g_median", "g_distortion")
-        incoming = {k: g.contiguous() for k, g in zip(names, gradients, strict=True) if g is not None}
-        for i, kept in enumerate(ctx.groups):
-            part = slice(i * VIEWS_PER_GROUP, (i + 1) * VIEWS_PER_GROUP)
-            planes = {k: p[part] for k, p in zip(PLANES, saved[6:], strict=True)}
-            _backward_group(surfels, kept, ctx.frame, planes, {k: g[part] for k, g in incoming.items()}, outgoing)
-        return (None, None, *outgoing.values())
+_BODY = Body(_images_per_group, MAX_ENTRIES, _forward, _backward)
 
 
 def rasterize_surfels_warp(
@@ -294,18 +245,15 @@ def rasterize_surfels_warp(
     far: float = FAR,
 ) -> SurfelPlanes:
     """Rasterize as `mvgamba.kernels.rasterize_surfels` describes, float32 on a CPU. Second derivatives are not available."""
-    check_inputs(
+    scenes = prepare(
         means, quats, scales, opacities, colors, w2c, intrinsics, height=height, width=width, near=near, far=far
     )
-    if means.dtype != torch.float32:
-        raise InvalidInput(f"The variant warp-cpu takes float32, got {means.dtype}; use the variant 'reference'.")
-    k = intrinsics.detach()
-    lens = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], -1)
-    w2c = w2c.detach()
-    views = torch.cat([w2c[:, :3, :3].reshape(-1, 9), w2c[:, :3, 3], lens], -1)
-    frame = _Frame(int(height), int(width), float(near), float(far))
-    parameters = (t.contiguous() for t in (means, quats, scales, opacities, colors))
-    return SurfelPlanes(*_RasterizeSurfels.apply(frame, views, *parameters))
+    if scenes.w2c.dtype != torch.float32:
+        raise InvalidInput(
+            f"The variant warp-cpu computes in float32 and takes float32, float16 and bfloat16, got {means.dtype}; use the "
+            "variant 'reference'."
+        )
+    return rasterize(_BODY, scenes, height=height, width=width, near=near, far=far)
 
 
 def rasterize_surfels_copied(
@@ -324,6 +272,6 @@ def rasterize_surfels_copied(
 ) -> SurfelPlanes:
     """The same for tensors of another device: they go to the CPU, planes and gradients come back."""
     inputs = (means, quats, scales, opacities, colors, w2c, intrinsics)
-    check_inputs(*inputs, height=height, width=width, near=near, far=far)
+    prepare(*inputs, height=height, width=width, near=near, far=far)
     planes = rasterize_surfels_warp(*(t.cpu() for t in inputs), height=height, width=width, near=near, far=far)
     return SurfelPlanes(*(getattr(planes, f.name).to(means.device) for f in fields(planes)))

@@ -30,7 +30,7 @@ def render_surfels(
         near: Surfels with a centre nearer than this along the view axis are not drawn; in scene units.
         far: The same for those beyond.
     Raises:
-        InvalidInput: Batch axes of surfels and cameras differ, or the surfels' shapes do.
+        InvalidInput: Batch axes of surfels and cameras differ or are empty, or the surfels' shapes do not fit.
         InvalidCameras: No camera, or intrinsics with skew.
     """
     batch = cameras.c2w.shape[:-3]
@@ -40,23 +40,12 @@ def render_surfels(
         )
     if bool((cameras.intrinsics[..., 0, 1] != 0).any()):
         raise InvalidCameras("Intrinsics with skew cannot be rendered; element (0, 1) must be 0.")
-    count, views = batch.numel(), cameras.num_views
-    w2c = c2w_to_w2c_opencv(cameras.c2w).to(surfels.means).reshape(count, views, 4, 4)
-    intrinsics = cameras.intrinsics.to(surfels.means).reshape(count, views, 3, 3)
-    parts = [surfels.means, surfels.quats, surfels.scales, surfels.opacities, surfels.colors]
-    scenes = zip(*(p.reshape(count, *p.shape[len(batch) :]) for p in parts), strict=True)
-    planes = [
-        rasterize_surfels(*scene, w2c[i], intrinsics[i], height=cameras.height, width=cameras.width, near=near, far=far)
-        for i, scene in enumerate(scenes)
-    ]
-    if not planes:
-        raise InvalidInput(f"Batch axes must not be empty, got {tuple(batch)}.")
-    outputs = [_compose(p, background) for p in planes]
-    return RenderOutput(*(_stack([getattr(o, name) for o in outputs], batch) for name in RenderOutput.__annotations__))
-
-
-def _stack(values: list[Tensor], batch: torch.Size) -> Tensor:
-    return torch.stack(values).reshape(*batch, *values[0].shape) if batch else values[0]
+    planes = rasterize_surfels(
+        surfels.means, surfels.quats, surfels.scales, surfels.opacities, surfels.colors,
+        c2w_to_w2c_opencv(cameras.c2w).to(surfels.means), cameras.intrinsics.to(surfels.means),
+        height=cameras.height, width=cameras.width, near=near, far=far,
+    )  # fmt: skip
+    return _compose(planes, background)
 
 
 def _compose(planes: SurfelPlanes, background: Tensor | None) -> RenderOutput:

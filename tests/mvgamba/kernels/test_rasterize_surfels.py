@@ -292,6 +292,39 @@ def test_memory_layout_of_the_input_does_not_matter(variant):
     assert strided[0].grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("axes", [(3,), (2, 2)])
+def test_scenes_of_one_call_are_those_of_many(variant, axes):
+    count = math.prod(axes)
+    scenes = [random_scene(40, seed=i) for i in range(count)]
+    cameras = [odd_cameras(3, 12, 20) for _ in range(count)]
+    cameras = [(w2c.roll(i, 0), k) for i, (w2c, k) in enumerate(cameras)]
+    stacked = [torch.stack(t).reshape(*axes, *t[0].shape).requires_grad_() for t in zip(*scenes, strict=True)]
+    w2c, k = (torch.stack(t).reshape(*axes, *t[0].shape) for t in zip(*cameras, strict=True))
+    together = rasterize_surfels(*stacked, w2c, k, height=12, width=20)
+    assert together.normals.shape == (*axes, 3, 3, 12, 20)
+    gradients = torch.autograd.grad(sum(getattr(together, p).square().sum() for p in PLANES), stacked)
+    for i in range(count):
+        alone = [t.requires_grad_() for t in scenes[i]]
+        planes = rasterize_surfels(*alone, *cameras[i], height=12, width=20)
+        for name in PLANES:
+            torch.testing.assert_close(getattr(together, name).flatten(0, len(axes) - 1)[i], getattr(planes, name))
+        wanted = torch.autograd.grad(sum(getattr(planes, p).square().sum() for p in PLANES), alone)
+        for g, w in zip(gradients, wanted, strict=True):
+            torch.testing.assert_close(g.flatten(0, len(axes) - 1)[i], w, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(variant, kind):
+    surfels = [t.to(kind).requires_grad_() for t in random_scene(30)]
+    w2c, k = odd_cameras(2, 12, 20)
+    got = rasterize_surfels(*surfels, w2c, k, height=12, width=20)
+    want = rasterize_surfels(*(t.detach().float() for t in surfels), w2c, k, height=12, width=20)
+    assert got.rgb.dtype == torch.float32
+    assert torch.equal(got.depth, want.depth)
+    got.rgb.sum().backward()
+    assert all(t.grad.dtype == kind for t in surfels[:3])
+
+
 def test_views_are_independent_of_each_other(variant):
     surfels = random_scene(50)
     w2c, k = odd_cameras(6, 16, 16)
@@ -311,6 +344,10 @@ def test_views_are_independent_of_each_other(variant):
         ({"w2c": torch.zeros(0, 4, 4), "intrinsics": torch.zeros(0, 3, 3)}, InvalidCameras, "got none"),
         ({"intrinsics": torch.zeros(2, 3, 3)}, InvalidCameras, "intrinsics must have shape"),
         ({"height": 0}, InvalidInput, "got 0 x 8"),
+        ({"width": 40000}, InvalidInput, "1 to 32767 pixels, got 8 x 40000"),
+        ({"colors": torch.zeros(4, 3, device="meta")}, InvalidInput, "colors .* device of means .* on meta"),
+        ({"means": torch.zeros(2, 4, 3)}, InvalidInput, r"quats must have shape \(2, N, 4\)"),
+        ({"means": torch.zeros(4, 3, dtype=torch.int64)}, InvalidInput, "means must be floating point"),
         ({"near": 3.0, "far": 2.0}, InvalidInput, "near"),
     ],
 )
