@@ -12,16 +12,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 import torch
-import torch.nn.functional as F
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from mvgamba.cameras import c2w_to_w2c_opencv, resize_cameras
-from mvgamba.kernels.rasterize_surfels import rasterize_surfels
-from mvgamba.refinement.smooth import SmoothCoordinates, UniformAdam, edge_list, laplacian
-from mvgamba.render.face_surfels import surfels_on_faces
+from mvgamba.errors import InvalidInput
+from mvgamba.refinement.colors import paint, spread_colors
+from mvgamba.refinement.schedule import Schedule, Stopped
+from mvgamba.refinement.smooth import (
+    SmoothCoordinates,
+    UniformAdam,
+    adjacent_faces,
+    edge_list,
+    laplacian,
+    on_device,
+    quadratic,
+)
+from mvgamba.refinement.targets import Targets, image_loss, psnr_on_white, targets_of
+from mvgamba.render.face_surfels import FaceIndex, lie_on_faces
 from mvgamba.types import Mesh, PosedViews, Reconstruction, Surfels
 
 log = logging.getLogger(__name__)
@@ -31,18 +38,31 @@ MOST_AREA_WEIGHT = 0.03
 """However few the views are: a stronger pull makes open and round things collapse."""
 DEPTH_KNOWS = 0.2
 """With depth less is left to guess, and the pull towards less area does more harm than good."""
+AREA_AT_START, AREA_AT_END = 1.0, 1.0
+"""Of the pull towards less area."""
 
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """How long and how strongly to fit. Lengths are in the normalised frame (object radius 0.6)."""
+    """How long and how strongly to fit. Lengths are in the normalised frame (object radius 0.6).
+
+    Raises:
+        InvalidInput: A value is out of its range.
+    """
 
     steps: int = 240
+    """At most."""
     views_per_step: int = 2
+    """Rasterized by one call."""
     image_size: int = 256
     """Longest side of the images that are compared; inputs are averaged down to it, never up."""
     coarse_steps: int = 60
     """The first steps, at half the size."""
+    seconds: float | None = None
+    """Budget of wall time for the steps; None takes what they take. Step sizes fall with the time that is spent, so that a
+    short fit ends as gently as a long one."""
+    least_gain: float = 0.0
+    """The fit ends early when a mean of the loss falls by less than this share of the one before; 0 never ends it."""
     smoothness: float = 12.0
     """Of the coordinates: about the square of the number of edges over which a pull spreads."""
     vertex_lr: float = 4e-3
@@ -55,6 +75,21 @@ class RefineOptions:
     bend_weight: float = 0.002
     opacity_weight: float = 0.002
 
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 1), ("views_per_step", 1), ("image_size", 16), ("coarse_steps", 0)):
+            if getattr(self, name) < least:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        if self.coarse_steps > self.steps:
+            raise InvalidInput(f"coarse_steps is {self.coarse_steps}; it must be at most steps, {self.steps}.")
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise InvalidInput(f"seconds is {self.seconds}; it must be a positive number, or None for no limit.")
+        if not 0 <= self.least_gain < 1:
+            raise InvalidInput(f"least_gain is {self.least_gain}; it must lie in [0, 1).")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name.endswith(("_lr", "_weight", "smoothness")) and not (math.isfinite(value) and value >= 0):
+                raise InvalidInput(f"{field.name} is {value}; it must be a finite number of at least 0.")
+
 
 @dataclass(frozen=True, eq=False)
 class Refined:
@@ -65,17 +100,9 @@ class Refined:
     psnr: float
     """Of the input views on white, at the size of the last steps."""
     steps: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Targets:
-    rgb: Tensor  # premultiplied
-    alpha: Tensor
-    depth: Tensor | None
-    w2c: Tensor
-    intrinsics: Tensor
-    height: int
-    width: int
+    """Taken."""
+    stopped: Stopped
+    """Why there were no more: all steps taken, little gained by the last ones, or the seconds spent."""
 
 
 def refine(
@@ -86,162 +113,120 @@ def refine(
     seed: int = 0,
     report: Callable[[float], None] | None = None,
 ) -> Refined:
-    """Fit the surfels of a reconstruction to the views.
+    """Fit the surfels of a reconstruction to the views, on the device on which both of them are.
 
     Args:
         start: Needs a scaffold.
         views: In the same (normalised) frame.
         report: Called with the fraction done; may raise to stop.
+    Raises:
+        InvalidInput: Surfels and views are on different devices.
     """
     assert start.scaffold is not None, "refinement works on the triangles of a scaffold"
-    faces_np = start.scaffold.faces
-    faces = torch.from_numpy(faces_np).long()
-    vertices = torch.from_numpy(np.ascontiguousarray(start.scaffold.vertices, np.float32))
-    coarse, fine = _targets(views, options.image_size // 2), _targets(views, options.image_size)
-    coordinates = SmoothCoordinates(len(vertices), faces_np, options.smoothness)
-    latent = coordinates.to_latent(vertices).requires_grad_(True)
-    pairs = torch.from_numpy(_adjacent_faces(faces_np))
-    colors = spread_colors(*paint(start.surfels, coarse), pairs).requires_grad_(True)
-    opacity_logits = torch.logit(start.surfels.opacities.clamp(0.02, 0.98)).clone().requires_grad_(True)
-    geometry = UniformAdam(latent, options.vertex_lr * (1 + options.smoothness) ** 0.5)
-    look = torch.optim.Adam(
-        [{"params": [colors], "lr": options.color_lr}, {"params": [opacity_logits], "lr": options.opacity_lr}],
-        betas=(0.9, 0.99),
+    if views.rgb.device != start.surfels.means.device:
+        raise InvalidInput(
+            f"views must be on the device of the surfels ({start.surfels.means.device}), got {views.rgb.device}."
+        )
+    coarse, fine = targets_of(views, options.image_size // 2), targets_of(views, options.image_size)
+    model = _Model(start, coarse, options)
+    weights = _Weights(options, views)
+    views_per_step = min(options.views_per_step, views.num_views)
+    schedule = Schedule(
+        options.steps,
+        pass_steps=-(-views.num_views // views_per_step),
+        least_gain=options.least_gain,
+        watch_from=options.coarse_steps / options.steps,
+        seconds=options.seconds,
     )
-    edges = torch.from_numpy(edge_list(faces_np))
-    area_weight = min(options.area_weight / views.num_views, MOST_AREA_WEIGHT) * (
-        DEPTH_KNOWS if views.depth is not None else 1.0
-    )
+    # drawn on the CPU, so that every device gets the same numbers
     generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
-    for step in range(options.steps):
+    while schedule.running:
+        progress = schedule.progress
         if report is not None:
-            report(step / options.steps)
-        targets = coarse if step < options.coarse_steps else fine
-        while len(order) < options.views_per_step:
+            report(progress)
+        while len(order) < views_per_step:
             order += torch.randperm(views.num_views, generator=generator).tolist()
-        pick, order = order[: options.views_per_step], order[options.views_per_step :]
-        positions = coordinates.to_vertices(latent)
-        surfels = surfels_on_faces(positions, faces, torch.sigmoid(opacity_logits), colors.clamp(0, 1))
-        loss = _image_loss(surfels, targets, pick, options, generator)
-        loss = loss + area_weight * _area(positions, edges) + options.bend_weight * _bending(positions, faces, pairs)
-        loss = loss + options.opacity_weight * (1 - torch.sigmoid(opacity_logits)).mean()
+        pick, order = torch.tensor(order[:views_per_step]), order[views_per_step:]
+        # a background of any colour: what is transparent must be so on all of them
+        background = torch.rand(views_per_step, 3, 1, 1, generator=generator)
+        targets = coarse if progress < options.coarse_steps / options.steps - 1e-9 else fine
+        loss = model.loss(targets[pick.to(views.rgb.device)], background.to(views.rgb), weights, progress)
         loss.backward()
-        decay = 0.5 * (1 + math.cos(math.pi * step / options.steps)) * 0.9 + 0.1
-        geometry.step(decay)
-        look.step()
-        look.zero_grad()
-    with torch.no_grad():
-        positions = coordinates.to_vertices(latent)
-        surfels = surfels_on_faces(positions, faces, torch.sigmoid(opacity_logits), colors.clamp(0, 1)).detach()
-        error = _mean_error(surfels, fine)
+        model.step(0.5 * (1 + math.cos(math.pi * progress)) * 0.9 + 0.1)
+        schedule.advance(loss)
+    surfels = model.surfels().detach()
+    psnr = psnr_on_white(surfels, fine)
     # an optimiser with normalised steps leaves noise where hardly a pixel has a say
     _, weight = paint(surfels, fine)
-    surfels = dataclasses.replace(surfels, colors=spread_colors(surfels.colors, weight, pairs))
-    psnr = -10 * math.log10(max(error, 1e-10))
-    log.info("refined %d surfels in %d steps: input views at %.2f dB", len(faces_np), options.steps, psnr)
-    return Refined(surfels, Mesh(positions.numpy(), faces_np), psnr, options.steps)
-
-
-def paint(surfels: Surfels, targets: "_Targets") -> tuple[Tensor, Tensor]:
-    """For each surfel the mean colour of the pixels that it covers, weighted by how much of them it is, and that weight.
-
-    The rasterizer is linear in the colours, so its adjoint applied to the images gives the weighted sums. The weight is the
-    number of pixels that show the surfel, over all views.
-    """
-    ones = torch.ones_like(surfels.colors).requires_grad_(True)
-    planes = rasterize_surfels(
-        surfels.means, surfels.quats, surfels.scales, surfels.opacities, ones,
-        targets.w2c, targets.intrinsics, height=targets.height, width=targets.width,
+    surfels = dataclasses.replace(surfels, colors=spread_colors(surfels.colors, weight, model.pairs))
+    log.info(
+        "refined %d surfels in %d steps (ended by %s): input views at %.2f dB",
+        len(surfels.means), schedule.step, schedule.stopped, psnr,
     )  # fmt: skip
-    (total,) = torch.autograd.grad(planes.rgb, ones, targets.rgb, retain_graph=True)
-    (weight,) = torch.autograd.grad(planes.rgb, ones, targets.alpha.expand_as(targets.rgb).contiguous())
-    mean = targets.rgb.sum((0, 2, 3)) / targets.alpha.sum().clamp_min(1e-6)
-    colors = torch.where(weight > 1e-3, total / weight.clamp_min(1e-6), mean).clamp(0, 1)
-    return colors.detach().clone(), weight[:, 0].detach()
+    scaffold = Mesh(model.vertices().detach().cpu().numpy(), start.scaffold.faces)
+    return Refined(surfels, scaffold, psnr, schedule.step, schedule.stopped)
 
 
-def spread_colors(colors: Tensor, weight: Tensor, pairs: Tensor, *, reach: float = 2.0) -> Tensor:
-    """Colours in which a surfel that hardly any pixel shows takes after its neighbours.
+class _Weights:
+    """Of the terms of the loss, for so many views."""
 
-    Solves (W + reach L) c = W colors on the graph of neighbouring triangles, so that what is well seen stays as it is.
-    """
-    count = len(colors)
-    graph = laplacian(count, pairs.numpy())
-    seen = weight.double().numpy() + 1e-4
-    solver = splu((sp.diags(seen) + reach * graph).tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
-    return torch.from_numpy(solver.solve(seen[:, None] * colors.double().numpy())).float().clamp(0, 1)
-
-
-def _targets(views: PosedViews, longest: int) -> _Targets:
-    """Premultiplied images averaged down to a size; pixels at the edge of a depth map are left out."""
-    factor = min(1.0, longest / max(views.cameras.height, views.cameras.width))
-    height, width = max(8, round(views.cameras.height * factor)), max(8, round(views.cameras.width * factor))
-    cameras = resize_cameras(views.cameras, height, width)
-    shrink = lambda x: F.interpolate(x, (height, width), mode="area")  # noqa: E731
-    depth = None
-    if views.depth is not None:
-        known = (views.depth > 0).float()
-        share = shrink(known)
-        depth = torch.where(share > 0.999, shrink(views.depth) / share.clamp_min(1e-6), torch.zeros(()))
-    return _Targets(
-        shrink(views.rgb * views.alpha), shrink(views.alpha), depth,
-        c2w_to_w2c_opencv(cameras.c2w).float(), cameras.intrinsics.float(), height, width,
-    )  # fmt: skip
+    def __init__(self, options: RefineOptions, views: PosedViews) -> None:
+        self.mask, self.depth = options.mask_weight, options.depth_weight
+        self.bend, self.opacity = options.bend_weight, options.opacity_weight
+        self.area = min(options.area_weight / views.num_views, MOST_AREA_WEIGHT)
+        if views.depth is not None:
+            self.area *= DEPTH_KNOWS
 
 
-def _image_loss(
-    surfels: Surfels, targets: _Targets, pick: list[int], options: RefineOptions, generator: torch.Generator
-) -> Tensor:
-    planes = rasterize_surfels(
-        surfels.means, surfels.quats, surfels.scales, surfels.opacities, surfels.colors,
-        targets.w2c[pick], targets.intrinsics[pick], height=targets.height, width=targets.width,
-    )  # fmt: skip
-    # a background of any colour: what is transparent must be so on all of them
-    background = torch.rand(len(pick), 3, 1, 1, generator=generator)
-    alpha = targets.alpha[pick]
-    covered = alpha.mean().clamp_min(0.02)
-    difference = planes.rgb - targets.rgb[pick] + (alpha - planes.alpha) * background
-    loss = F.smooth_l1_loss(difference, torch.zeros_like(difference), beta=0.1) / covered
-    loss = loss + options.mask_weight * F.mse_loss(planes.alpha, alpha) / covered
-    if targets.depth is not None:
-        depth = targets.depth[pick]
-        known = (depth > 0) & (planes.alpha.detach() > 0.5)
-        gap = (planes.depth / planes.alpha.clamp_min(1e-3) - depth)[known]
-        if gap.numel():
-            loss = loss + options.depth_weight * F.smooth_l1_loss(gap, torch.zeros_like(gap), beta=0.02)
-    return loss
+class _Model:
+    """What is optimised, and how: vertices in smooth coordinates, colours and opacities."""
 
+    def __init__(self, start: Reconstruction, targets: Targets, options: RefineOptions) -> None:
+        assert start.scaffold is not None
+        device = start.surfels.means.device
+        faces = start.scaffold.faces
+        vertices = torch.from_numpy(np.ascontiguousarray(start.scaffold.vertices, np.float32)).to(device)
+        pairs = adjacent_faces(faces)
+        self.pairs = torch.from_numpy(pairs)
+        self.index = FaceIndex(torch.from_numpy(faces).long().to(device), len(vertices))
+        self.edges = on_device(laplacian(len(vertices), edge_list(faces)), device)
+        self.bends = on_device(laplacian(len(faces), pairs), device)
+        self.coordinates = SmoothCoordinates(len(vertices), faces, options.smoothness, device)
+        self.latent = self.coordinates.to_latent(vertices).requires_grad_(True)
+        self.colors = spread_colors(*paint(start.surfels, targets), self.pairs).requires_grad_(True)
+        self.opacity_logits = torch.logit(start.surfels.opacities.clamp(0.02, 0.98)).clone().requires_grad_(True)
+        self._geometry = UniformAdam(self.latent, options.vertex_lr * (1 + options.smoothness) ** 0.5)
+        self._look = torch.optim.Adam(
+            [
+                {"params": [self.colors], "lr": options.color_lr},
+                {"params": [self.opacity_logits], "lr": options.opacity_lr},
+            ],
+            betas=(0.9, 0.99),
+            fused=True,
+        )
 
-def _mean_error(surfels: Surfels, targets: _Targets) -> float:
-    """Mean squared error on white over all views."""
-    planes = rasterize_surfels(
-        surfels.means, surfels.quats, surfels.scales, surfels.opacities, surfels.colors,
-        targets.w2c, targets.intrinsics, height=targets.height, width=targets.width,
-    )  # fmt: skip
-    return float(((planes.rgb - planes.alpha) - (targets.rgb - targets.alpha)).square().mean())
+    def vertices(self) -> Tensor:
+        return self.coordinates.to_vertices(self.latent)
 
+    def surfels(self) -> Surfels:
+        means, quats, scales, _ = lie_on_faces(self.vertices(), self.index)
+        return Surfels(means, quats, scales, torch.sigmoid(self.opacity_logits), self.colors.clamp(0, 1))
 
-def _area(positions: Tensor, edges: Tensor) -> Tensor:
-    """Mean squared length of edges relative to the size of the object: its gradient is a mean curvature flow."""
-    gap = positions.index_select(0, edges[:, 0]) - positions.index_select(0, edges[:, 1])
-    return gap.square().sum() / 0.36
+    def loss(self, targets: Targets, background: Tensor, weights: _Weights, progress: float) -> Tensor:
+        vertices = self.vertices()
+        means, quats, scales, normals = lie_on_faces(vertices, self.index)
+        opacities = torch.sigmoid(self.opacity_logits)
+        surfels = Surfels(means, quats, scales, opacities, self.colors.clamp(0, 1))
+        loss = image_loss(surfels, targets, background, mask_weight=weights.mask, depth_weight=weights.depth)
+        # squared lengths of all edges relative to the size of the object: its gradient is a mean curvature flow
+        area = weights.area * (AREA_AT_START + (AREA_AT_END - AREA_AT_START) * progress)
+        loss = loss + area / 0.36 * quadratic(vertices, self.edges)
+        # one minus the cosine between the normals of neighbours is half the square of their difference
+        loss = loss + weights.bend * 0.5 / max(len(self.pairs), 1) * quadratic(normals, self.bends)
+        return loss + weights.opacity * (1 - opacities).mean()
 
-
-def _bending(positions: Tensor, faces: Tensor, pairs: Tensor) -> Tensor:
-    """Mean of one minus the cosine between the normals of neighbouring triangles."""
-    corners = positions.index_select(0, faces.reshape(-1)).view(-1, 3, 3)
-    normals = F.normalize(
-        torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), dim=1, eps=1e-12
-    )
-    return (1 - (normals.index_select(0, pairs[:, 0]) * normals.index_select(0, pairs[:, 1])).sum(1)).mean()
-
-
-def _adjacent_faces(faces: np.ndarray) -> np.ndarray:
-    """Pairs of triangles that share an edge, (E, 2)."""
-    half = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
-    owner = np.tile(np.arange(len(faces)), 3)
-    order = np.lexsort((half[:, 1], half[:, 0]))
-    half, owner = half[order], owner[order]
-    same = (half[1:] == half[:-1]).all(1)
-    return np.stack([owner[:-1][same], owner[1:][same]], 1)
+    def step(self, factor: float) -> None:
+        self._geometry.step(factor)
+        self._look.step()
+        self._look.zero_grad()

@@ -1,13 +1,57 @@
 """Surfels that lie on the triangles of a mesh, one each: how a surface becomes something that can be splatted."""
 
+import warnings
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mvgamba.types import Surfels
 
 SPREAD = 1.9
 """Standard deviations of a surfel over those of its triangle. Below 1.6 the surface shows holes, above 2.4 it blurs."""
+DEGENERATE = 1e-12
+"""A triangle of less than half this area has no normal; its surfel faces +Z and pulls on nothing."""
+
+
+class FaceIndex:
+    """The triangles of a mesh, laid out for gathering corners and for summing over them in a fixed order.
+
+    Args:
+        faces: Corners of each triangle; the index lives on their device.
+    """
+
+    def __init__(self, faces: Int[Tensor, "F 3"], num_vertices: int) -> None:
+        self.columns = faces.t().contiguous()
+        self.num_vertices = num_vertices
+        self._incidence: dict[torch.dtype, Tensor] = {}
+
+    def corners(self, vertices: Float[Tensor, "P 3"]) -> list[Tensor]:
+        """First, second and third corners, each (3, F): vectors as rows, several times faster than (F, 3)."""
+        rows = vertices.t().contiguous()
+        return [rows.index_select(1, column) for column in self.columns]
+
+    def sum_to_vertices(self, corners: list[Tensor]) -> Float[Tensor, "P 3"]:
+        """The adjoint of `corners`, added in the same order whatever the number of threads."""
+        values = torch.cat(corners, 1).t().contiguous()
+        if values.dtype not in self._incidence:
+            self._incidence[values.dtype] = self._sums(values)
+        return self._incidence[values.dtype] @ values
+
+    def _sums(self, like: Tensor) -> Tensor:
+        flat = self.columns.reshape(-1)
+        starts = torch.zeros(self.num_vertices + 1, dtype=torch.int64, device=flat.device)
+        starts[1:] = torch.bincount(flat, minlength=self.num_vertices).cumsum(0)
+        return csr_matrix(starts, torch.argsort(flat, stable=True), torch.ones_like(like[:, 0]), self.num_vertices)
+
+
+def csr_matrix(starts: Tensor, columns: Tensor, values: Tensor, rows: int, width: int | None = None) -> Tensor:
+    """A sparse matrix for products with dense ones; of `width` columns, or as many as there are values."""
+    with warnings.catch_warnings():
+        # torch calls the layout a beta and its unchecked indices a risk, once per process each
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(starts, columns, values, (rows, len(values) if width is None else width))
 
 
 def surfels_on_faces(
@@ -21,65 +65,82 @@ def surfels_on_faces(
 ) -> Surfels:
     """Surfels with the centre, the normal and the (widened) second moments of their triangles.
 
-    Differentiable in the vertices through centres and normals; the shape within the plane is taken as constant.
+    Differentiable once in the vertices through centres and normals; the shape within the plane is taken as constant.
     """
-    # index_select and not vertices[faces]: the gradient of the latter adds in no fixed order on several CPU threads
-    corners = vertices.index_select(0, faces.reshape(-1)).view(-1, 3, 3)
-    means = corners.mean(1)
-    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = normals / normals.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    with torch.no_grad():
-        quats, scales = _frames(corners - means[:, None], normals, spread, smallest)
-    # a turn from the normal as a constant to the normal as a function: the identity in value, not in gradient
-    fixed = normals.detach()
-    turn = torch.cat([1 + (fixed * normals).sum(1, keepdim=True), torch.linalg.cross(fixed, normals)], 1)
-    turn = turn / turn.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    return Surfels(means, _multiply(turn, quats), scales, opacities, colors)
+    index = FaceIndex(faces, len(vertices))
+    means, quats, scales, _ = lie_on_faces(vertices, index, spread=spread, smallest=smallest)
+    return Surfels(means, quats, scales, opacities, colors)
 
 
-def _frames(local: Tensor, normals: Tensor, spread: float, smallest: float) -> tuple[Tensor, Tensor]:
-    """Quaternions and standard deviations along the principal axes of triangles around their centres."""
-    first = local[:, 0] - (local[:, 0] * normals).sum(1, keepdim=True) * normals
-    fallback = torch.eye(3).to(local)[normals.abs().argmin(1)]
-    fallback = torch.linalg.cross(normals, fallback)
-    first = torch.where(first.norm(dim=1, keepdim=True) > 1e-9, first, fallback)
-    first = first / first.norm(dim=1, keepdim=True).clamp_min(1e-12)
-    second = torch.linalg.cross(normals, first)
-    x, y = (local * first[:, None]).sum(2), (local * second[:, None]).sum(2)
-    # an even density over a triangle has a twelfth of the summed squares of its corners as covariance
-    xx, yy, xy = (x * x).sum(1) / 12, (y * y).sum(1) / 12, (x * y).sum(1) / 12
-    middle, spin = 0.5 * (xx + yy), torch.sqrt(0.25 * (xx - yy) ** 2 + xy**2)
-    angle = 0.5 * torch.atan2(2 * xy, xx - yy)
-    along = torch.cos(angle)[:, None] * first + torch.sin(angle)[:, None] * second
-    across = torch.linalg.cross(normals, along)
+def lie_on_faces(
+    vertices: Float[Tensor, "P 3"], index: FaceIndex, *, spread: float = SPREAD, smallest: float = 1e-4
+) -> tuple[Float[Tensor, "F 3"], Float[Tensor, "F 4"], Float[Tensor, "F 2"], Float[Tensor, "F 3"]]:
+    """Centres, unit quaternions, standard deviations and unit normals of the surfels of `surfels_on_faces`."""
+    return _LieOnFaces.apply(vertices, index, spread, smallest)
+
+
+class _LieOnFaces(torch.autograd.Function):
+    """Written out by hand: a chain of torch operators takes three times as long, most of it for its gradient."""
+
+    @staticmethod
+    def forward(ctx, vertices, index, spread, smallest):
+        a, b, c = index.corners(vertices)
+        e1, e2 = b - a, c - a
+        across = _cross(e1, e2)
+        length = across.square().sum(0).sqrt()
+        flat = length < DEGENERATE
+        inverse = torch.where(flat, 0.0, 1.0 / length.clamp_min(DEGENERATE))
+        normals = across * inverse
+        normals[2] = torch.where(flat, 1.0, normals[2])
+        quats, scales = _frames(e1, e2, normals, spread, smallest)
+        ctx.index = index
+        ctx.save_for_backward(e1, e2, normals, inverse, quats)
+        ctx.mark_non_differentiable(scales)
+        means = ((a + b + c) / 3).t().contiguous()
+        return means, quats.t().contiguous(), scales, normals.t().contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_means, grad_quats, grad_scales, grad_normals):
+        e1, e2, normals, inverse, quats = ctx.saved_tensors
+        # a small turn omega of the disc moves q by (0, omega) q / 2; a normal that moves by dn turns it by n x dn
+        gw, gv = grad_quats[:, 0], grad_quats[:, 1:].t()
+        w, v = quats[0], quats[1:]
+        turn = 0.5 * (w * gv - gw * v + _cross(v, gv))
+        pull = _cross(turn, normals) + grad_normals.t()
+        pull = (pull - (pull * normals).sum(0) * normals) * inverse
+        to_b, to_c = _cross(e2, pull), _cross(pull, e1)
+        share = grad_means.t() / 3
+        corners = [share - to_b - to_c, share + to_b, share + to_c]
+        return ctx.index.sum_to_vertices(corners), None, None, None
+
+
+def _frames(e1: Tensor, e2: Tensor, normals: Tensor, spread: float, smallest: float) -> tuple[Tensor, Tensor]:
+    """Quaternions (4, F) and standard deviations (F, 2) along the principal axes of triangles, from two edges (3, F)."""
+    nx, ny, nz = normals
+    # the shortest turn of +Z to the normal or, on the lower half, of -Z after half a turn about X: never near a pole
+    up = nz >= 0
+    sign = torch.where(up, 1.0, -1.0).to(nz)
+    t = 1 + nz.abs()
+    first = torch.stack([1 - nx * nx / t, -nx * ny / t, -sign * nx])
+    second = torch.stack([-sign * nx * ny / t, sign * (1 - ny * ny / t), -ny])
+    u1, v1, u2, v2 = (e1 * first).sum(0), (e1 * second).sum(0), (e2 * first).sum(0), (e2 * second).sum(0)
+    # an even density over a triangle has a twelfth of the summed squares of its corners, from the centre, as covariance
+    xx, yy = (u1 * u1 + u2 * u2 - u1 * u2) / 18, (v1 * v1 + v2 * v2 - v1 * v2) / 18
+    xy = (2 * (u1 * v1 + u2 * v2) - u1 * v2 - u2 * v1) / 36
+    middle, half = 0.5 * (xx + yy), 0.5 * (xx - yy)
+    spin = torch.sqrt(half * half + xy * xy)
+    quarter = 0.25 * torch.atan2(xy, half)
+    cos, sin = torch.cos(quarter), torch.sin(quarter)
+    unit = torch.rsqrt(2 * t)
+    cos, sin = cos * unit, sin * unit
+    w, x = torch.where(up, t, -ny), torch.where(up, -ny, t)
+    y, z = torch.where(up, nx, 0.0), torch.where(up, 0.0, nx)
+    quats = torch.stack([w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, z * cos + w * sin])
     scales = spread * torch.sqrt(torch.stack([middle + spin, middle - spin], 1).clamp_min(0.0))
-    return matrix_to_quat(torch.stack([along, across, normals], 2)), scales.clamp_min(smallest)
+    return quats, scales.clamp_min(smallest)
 
 
-def matrix_to_quat(matrix: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n 4"]:
-    """Rotation matrices -> unit quaternions wxyz, through the largest of the four components (Shepperd 1978)."""
-    m = matrix
-    trace = m[:, 0, 0] + m[:, 1, 1] + m[:, 2, 2]
-    squares = torch.stack([trace, m[:, 0, 0], m[:, 1, 1], m[:, 2, 2]], 1)
-    w = torch.stack([1 + trace, m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]], 1)
-    x = torch.stack([w[:, 1], 1 + 2 * m[:, 0, 0] - trace, m[:, 1, 0] + m[:, 0, 1], m[:, 0, 2] + m[:, 2, 0]], 1)
-    y = torch.stack([w[:, 2], x[:, 2], 1 + 2 * m[:, 1, 1] - trace, m[:, 2, 1] + m[:, 1, 2]], 1)
-    z = torch.stack([w[:, 3], x[:, 3], y[:, 3], 1 + 2 * m[:, 2, 2] - trace], 1)
-    best = squares.argmax(1)
-    quats = torch.stack([w, x, y, z], 1)[torch.arange(len(m), device=m.device), best]
-    return quats / quats.norm(dim=1, keepdim=True)
-
-
-def _multiply(p: Tensor, q: Tensor) -> Tensor:
-    """Hamilton product."""
-    w1, x1, y1, z1 = p.unbind(1)
-    w2, x2, y2, z2 = q.unbind(1)
-    return torch.stack(
-        [
-            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
-            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
-            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
-            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
-        ],
-        1,
-    )
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross products of vectors that are columns, (3, F)."""
+    return torch.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])

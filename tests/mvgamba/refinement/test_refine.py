@@ -1,16 +1,21 @@
 """Refinement: fits the inputs better than it found them, flattens what no view sees, and keeps the outline."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from mvgamba.cameras import orbit_cameras, project
-from mvgamba.errors import Cancelled
+from mvgamba.errors import Cancelled, InvalidInput
+from mvgamba.kernels.rasterize_surfels import rasterize_surfels
 from mvgamba.reconstructor.hull import HullReconstructor
 from mvgamba.reconstructor.normalise import normalise_views
-from mvgamba.refinement.refine import RefineOptions, refine, spread_colors
+from mvgamba.refinement import targets
+from mvgamba.refinement.colors import spread_colors
+from mvgamba.refinement.refine import RefineOptions, refine
+from mvgamba.refinement.schedule import FEWEST_STEPS, LANDING, WINDOW
 from mvgamba.refinement.snap import snap_to_silhouettes, vertex_normals
-from mvgamba.render.face_surfels import matrix_to_quat, surfels_on_faces
 from mvgamba.types import Mesh
 from tests.mvgamba.conftest import box, photograph
 
@@ -38,8 +43,8 @@ def refined(ring, hull):
 def test_the_inputs_are_matched_better_than_before(box_views):
     views = normalise_views(box_views)
     start = HullReconstructor(resolution=48, faces=6000).reconstruct(views)
-    untouched = refine(start, views.views, RefineOptions(steps=0, coarse_steps=0, image_size=96))
-    assert refine(start, views.views, QUICK).psnr > untouched.psnr + 1
+    still = RefineOptions(steps=1, coarse_steps=0, image_size=96, vertex_lr=0.0, color_lr=0.0, opacity_lr=0.0)
+    assert refine(start, views.views, QUICK).psnr > refine(start, views.views, still).psnr + 1
 
 
 def test_the_roof_that_no_view_sees_comes_down(hull, refined):
@@ -57,6 +62,84 @@ def test_refinement_can_be_stopped(ring, hull):
 
     with pytest.raises(Cancelled):
         refine(hull, ring.views, QUICK, report=stop)
+
+
+def test_the_same_seed_gives_the_same_surfels_bit_for_bit(ring, hull, refined):
+    again = refine(hull, ring.views, QUICK)
+    assert torch.equal(again.surfels.means, refined.surfels.means)
+    assert torch.equal(again.surfels.colors, refined.surfels.colors)
+    assert np.array_equal(again.scaffold.vertices, refined.scaffold.vertices)
+
+
+def test_another_seed_gives_other_surfels(ring, hull, refined):
+    assert not torch.equal(refine(hull, ring.views, QUICK, seed=1).surfels.means, refined.surfels.means)
+
+
+def test_all_steps_are_taken_when_nothing_ends_them(refined):
+    assert (refined.steps, refined.stopped) == (QUICK.steps, "steps")
+
+
+def test_a_budget_that_is_never_used_up_changes_nothing(ring, hull, refined):
+    ample = refine(hull, ring.views, dataclasses.replace(QUICK, seconds=1e6))
+    assert (ample.steps, ample.stopped) == (QUICK.steps, "steps")
+    assert torch.equal(ample.surfels.means, refined.surfels.means)
+
+
+def test_a_budget_of_nothing_still_takes_a_few_steps(ring, hull):
+    hurried = refine(hull, ring.views, dataclasses.replace(QUICK, seconds=1e-6))
+    assert (hurried.steps, hurried.stopped) == (FEWEST_STEPS, "seconds")
+    assert hurried.surfels.means.isfinite().all()
+
+
+def test_a_fit_that_gains_nothing_is_ended(ring, hull):
+    still = RefineOptions(
+        steps=200, coarse_steps=0, image_size=48, least_gain=0.5, vertex_lr=0.0, color_lr=0.0, opacity_lr=0.0
+    )
+    ended = refine(hull, ring.views, still)
+    # two windows to see that nothing is gained, then the landing
+    assert (ended.steps, ended.stopped) == (2 * WINDOW + round(LANDING * 200), "gain")
+
+
+def test_more_views_per_step_than_there_are_mean_all_of_them(ring, hull):
+    few = RefineOptions(steps=2, coarse_steps=0, image_size=48, views_per_step=4)
+    many = dataclasses.replace(few, views_per_step=64)
+    assert torch.equal(refine(hull, ring.views, few).surfels.means, refine(hull, ring.views, many).surfels.means)
+
+
+def test_the_views_of_a_step_are_rasterized_by_one_call(ring, hull, monkeypatch):
+    sizes = []
+
+    def counting(*args, **kwargs):
+        sizes.append((args[5].shape[0], kwargs["width"]))
+        return rasterize_surfels(*args, **kwargs)
+
+    monkeypatch.setattr(targets, "rasterize_surfels", counting)
+    refine(hull, ring.views, RefineOptions(steps=3, coarse_steps=1, image_size=64, views_per_step=3))
+    # painting, three steps of which the first is coarse, and what is measured and painted at the end
+    assert sizes == [(4, 32), (3, 32), (3, 64), (3, 64), (4, 64), (4, 64)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 0),
+        ("views_per_step", 0),
+        ("image_size", 8),
+        ("coarse_steps", -1),
+        ("coarse_steps", 241),
+        ("seconds", 0.0),
+        ("seconds", -2.0),
+        ("seconds", float("nan")),
+        ("least_gain", -0.1),
+        ("least_gain", 1.0),
+        ("smoothness", -1.0),
+        ("color_lr", float("inf")),
+        ("mask_weight", -1.0),
+    ],
+)
+def test_an_option_out_of_range_is_named(name, value):
+    with pytest.raises(InvalidInput, match=rf"^{name} is {value}; it must"):
+        RefineOptions(**{name: value})
 
 
 def test_colours_spread_to_what_is_not_seen():
@@ -88,44 +171,6 @@ def test_a_mesh_that_fits_is_left_where_it_is(ring, hull):
     snapped = snap_to_silhouettes(hull.scaffold, ring.silhouettes, ring.views.cameras)
     pixel = 2.4 / float(ring.views.cameras.intrinsics[0, 0, 0])
     assert np.abs(snapped.vertices - hull.scaffold.vertices).max() < pixel
-
-
-def test_surfels_lie_in_the_planes_of_their_triangles(hull):
-    assert hull.scaffold is not None
-    w, x, y, z = hull.surfels.quats.unbind(1)
-    axis = torch.stack([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)], 1)
-    corners = torch.from_numpy(hull.scaffold.vertices)[torch.from_numpy(hull.scaffold.faces)]
-    normals = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    large = normals.norm(dim=1) > 1e-7
-    cosine = (axis * torch.nn.functional.normalize(normals, dim=1)).sum(1)
-    assert cosine[large].min() > 0.999
-
-
-def test_the_gradient_of_a_surfels_normal_is_that_of_its_triangle():
-    vertices = torch.tensor([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]], dtype=torch.float64).requires_grad_(True)
-    faces = torch.tensor([[0, 1, 2]])
-
-    def tilt(v: torch.Tensor) -> torch.Tensor:
-        made = surfels_on_faces(v, faces, torch.ones(1, dtype=v.dtype), torch.ones(1, 3, dtype=v.dtype))
-        w, x, y, z = made.quats.unbind(1)
-        return 2 * (x * z + w * y)  # the x component of the normal
-
-    (grad,) = torch.autograd.grad(tilt(vertices).sum(), vertices)
-    # lifting the corner at x = 1 turns the normal towards -x
-    assert grad[1, 2] == pytest.approx(-1.0, abs=1e-6) and grad[2, 2] == pytest.approx(0.0, abs=1e-6)
-
-
-def test_matrices_become_the_quaternions_of_the_same_rotation():
-    generator = torch.Generator().manual_seed(0)
-    quats = torch.nn.functional.normalize(torch.randn(200, 4, generator=generator, dtype=torch.float64), dim=1)
-    w, x, y, z = quats.unbind(1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    matrices = torch.stack([torch.stack(r, 1) for r in rows], 1)
-    assert (matrix_to_quat(matrices) * quats).sum(1).abs().min() > 1 - 1e-12
 
 
 def test_normals_of_a_box_point_outwards():
