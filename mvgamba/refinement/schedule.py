@@ -68,7 +68,7 @@ class Schedule:
         self.step += 1
         spent = 0.0
         if self.seconds is not None:
-            float(loss)  # a device may lag behind, and its steps are what is counted
+            float(loss.detach())  # a device may lag behind, and its steps are what is counted
             spent = (self._clock() - self._begin) / self.seconds
         self.progress = min(max(self.progress + self._rate, spent), 1.0)
         if watched:
