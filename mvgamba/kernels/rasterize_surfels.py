@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mvgamba.errors import InvalidCameras, InvalidInput
 from mvgamba.kernels.kernel import Kernel, Variant, always
-from mvgamba.kernels.warp_runtime import why_not_on_cpu
+from mvgamba.kernels.warp_runtime import why_not_on_cpu, why_not_on_cuda
 
 ALPHA_MAX = 0.99
 ALPHA_MIN = 1.0 / 255.0
@@ -149,6 +149,7 @@ rasterize_surfels = Kernel(
     "rasterize_surfels",
     [
         Variant("warp-cpu", "mvgamba.kernels.rasterize_surfels_warp:rasterize_surfels_warp", why_not_on_cpu),
+        Variant("warp-cuda", "mvgamba.kernels.rasterize_surfels_cuda:rasterize_surfels_cuda", why_not_on_cuda),
         Variant("warp-cpu-copied", "mvgamba.kernels.rasterize_surfels_warp:rasterize_surfels_copied", _why_not_copied),
         Variant("reference", "mvgamba.kernels.rasterize_surfels_reference:rasterize_surfels_reference", always),
     ],

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mvgamba.errors import OutOfMemory
+from mvgamba.errors import InvalidInput, OutOfMemory
 from mvgamba.kernels.rasterize_surfels import Scenes, SurfelPlanes, rho_threshold
 
 PLANES = ("rgb", "alpha_plane", "depth_plane", "normals", "median_depth", "distortion_plane")
@@ -50,6 +50,7 @@ class Frame:
 class Body:
     """The launches of one implementation."""
 
+    name: str
     images_per_group: Callable[[Frame], int]
     max_entries: int
     """Of one group."""
@@ -112,7 +113,13 @@ class _RasterizeSurfels(torch.autograd.Function):
 
 
 def rasterize(body: Body, scenes: Scenes, *, height: int, width: int, near: float, far: float) -> SurfelPlanes:
-    """All images of all scenes, float32 on one device. Second derivatives are not available."""
+    """All images of all scenes, float32 on one device. Second derivatives are not available. Raises: InvalidInput for float64."""
+    kind = scenes.w2c.dtype
+    if kind != torch.float32:
+        raise InvalidInput(
+            f"The variant {body.name} computes in float32 and takes float32, float16 and bfloat16, got {kind}; use the variant "
+            "'reference'."
+        )
     s, v = scenes.w2c.shape[:2]
     w2c, k = scenes.w2c.reshape(s * v, 4, 4), scenes.intrinsics.reshape(s * v, 3, 3)
     lens = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], -1)

@@ -11,7 +11,7 @@ from typing import Any, no_type_check
 import torch
 from torch import Tensor
 
-from mvgamba.errors import InvalidInput
+from mvgamba.kernels import rasterize_surfels_algebra as algebra
 from mvgamba.kernels import rasterize_surfels_blend_snippets as blend_snippets
 from mvgamba.kernels import rasterize_surfels_snippets as snippets
 from mvgamba.kernels.rasterize_surfels import FAR, NEAR, SurfelPlanes, prepare
@@ -180,7 +180,7 @@ def _forward(frame: Frame, first: int, surfels: Tensors, views: Tensor, planes: 
     tiles_x, tiles_y = frame.tiles
     kept = {
         "views": views,
-        "records": torch.empty(v, n, snippets.RECORD),
+        "records": torch.empty(v, n, algebra.RECORD),
         "num_tiles": torch.empty(v, n, dtype=torch.int32),
         "row_begin": torch.empty(v, n, dtype=torch.int32),
         "tile_begin": torch.empty(v, tiles_x * tiles_y + 1, dtype=torch.int32),
@@ -218,7 +218,7 @@ def _backward(
     frame: Frame, first: int, surfels: Tensors, kept: Tensors, planes: Tensors, incoming: Tensors, outgoing: Tensors
 ) -> None:
     v = kept["views"].shape[0]
-    rows = torch.empty(kept["entries"].shape[0], snippets.RECORD)
+    rows = torch.empty(kept["entries"].shape[0], algebra.RECORD)
     passing = {"rows": rows, "next_tile": torch.zeros(1, dtype=torch.int32)}
     job = _job(frame, first, v, {**surfels, **kept, **planes, **incoming, **outgoing, **passing})
     has_geometry = bool(incoming.keys() - {"g_rgb", "g_alpha"})
@@ -227,7 +227,7 @@ def _backward(
     launch_chunks(_unproject_kernel, scenes * -(-frame.num_surfels // 16), [job])
 
 
-_BODY = Body(_images_per_group, MAX_ENTRIES, _forward, _backward)
+_BODY = Body("warp-cpu", _images_per_group, MAX_ENTRIES, _forward, _backward)
 
 
 def rasterize_surfels_warp(
@@ -248,11 +248,6 @@ def rasterize_surfels_warp(
     scenes = prepare(
         means, quats, scales, opacities, colors, w2c, intrinsics, height=height, width=width, near=near, far=far
     )
-    if scenes.w2c.dtype != torch.float32:
-        raise InvalidInput(
-            f"The variant warp-cpu computes in float32 and takes float32, float16 and bfloat16, got {means.dtype}; use the "
-            "variant 'reference'."
-        )
     return rasterize(_BODY, scenes, height=height, width=width, near=near, far=far)
 
 
