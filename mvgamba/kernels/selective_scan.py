@@ -48,7 +48,9 @@ selective_scan = Kernel(
         Variant("reference", "mvgamba.kernels.selective_scan:selective_scan_reference", always),
     ],
 )
-"""selective_scan(u, delta, A, B, C, D=None, *, z, delta_bias, delta_softplus, initial_state) -> Scanned"""
+"""selective_scan(u, delta, A, B, C, D=None, *, z, delta_bias, delta_softplus, initial_state, out) -> Scanned
+
+`out`, without gradients only, takes `y` and may be `u`, `delta` or `z` itself."""
 
 
 def check_scan_shapes(
@@ -62,7 +64,7 @@ def check_scan_shapes(
     delta_bias: Tensor | None,
     initial_state: Tensor | None,
 ) -> None:
-    """Raises: InvalidInput, naming the tensor whose shape does not fit."""
+    """Raises: InvalidInput, naming the tensor whose shape, type or device does not fit."""
     if u.ndim != 3 or A.ndim != 2:
         raise InvalidInput(
             f"selective_scan wants u of shape (batch, length, channels) and A of shape (channels, states), "
@@ -83,6 +85,37 @@ def check_scan_shapes(
     for name, (tensor, shape) in wanted.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise InvalidInput(f"selective_scan: {name} must have shape {shape}, got {tuple(tensor.shape)}.")
+        if tensor is not None and tensor.device != u.device:
+            raise InvalidInput(
+                f"selective_scan: {name} is on {tensor.device}, u on {u.device}; all must be on one device."
+            )
+        if tensor is not None and not tensor.is_floating_point():
+            raise InvalidInput(f"selective_scan: {name} must be of a floating-point type, got {tensor.dtype}.")
+    if not u.is_floating_point():
+        raise InvalidInput(f"selective_scan: u must be of a floating-point type, got {u.dtype}.")
+    if max(batch, length, channels, states) >= 2**31:
+        raise InvalidInput(
+            f"selective_scan: batch, length, channels and states must each be below 2^31 = 2147483648, got {batch}, "
+            f"{length}, {channels} and {states}. Scan a long sequence in pieces, handing the state on."
+        )
+
+
+def check_scan_out(out: Tensor | None, u: Tensor, *others: Tensor | None) -> None:
+    """Raises: InvalidInput when `out` does not fit `u`, or when a gradient would need what `out` overwrites."""
+    if out is None:
+        return
+    if out.shape != u.shape or out.dtype != u.dtype or out.device != u.device:
+        raise InvalidInput(
+            f"selective_scan: out must be like u, {tuple(u.shape)}, {u.dtype} on {u.device}, got {tuple(out.shape)}, "
+            f"{out.dtype} on {out.device}."
+        )
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (u, *others)):
+        raise InvalidInput("selective_scan: out has no gradient; leave it out or call under torch.no_grad().")
+
+
+def written_to(out: Tensor | None, y: Tensor) -> Tensor:
+    """`y`, moved to `out` where there is one."""
+    return y if out is None else out.copy_(y)
 
 
 def selective_scan_reference(
@@ -97,6 +130,7 @@ def selective_scan_reference(
     delta_bias: Float[Tensor, "D"] | None = None,
     delta_softplus: bool = False,
     initial_state: Float[Tensor, "b D N"] | None = None,
+    out: Float[Tensor, "b L D"] | None = None,
 ) -> Scanned:
     """The definition in plain torch, on any device and in float64 where the input is; autograd gives its gradients.
 
@@ -105,6 +139,7 @@ def selective_scan_reference(
     Memory for the backward pass grows as L D N: a few thousand steps at most on a small machine.
     """
     check_scan_shapes(u, delta, A, B, C, D, z, delta_bias, initial_state)
+    check_scan_out(out, u, delta, A, B, C, D, z, delta_bias, initial_state)
     batch, length, channels = u.shape
     states = A.shape[1]
     out_dtype = u.dtype
@@ -112,7 +147,7 @@ def selective_scan_reference(
     u, delta, A, B, C = (x.to(work) for x in (u, delta, A, B, C))
     state = u.new_zeros(batch, channels, states) if initial_state is None else initial_state.to(work)
     if length == 0:
-        return Scanned(u.to(out_dtype), state)
+        return Scanned(written_to(out, u.to(out_dtype)), state)
 
     if delta_bias is not None:
         delta = delta + delta_bias.to(work)
@@ -151,7 +186,7 @@ def selective_scan_reference(
         y = y + D.to(work) * u
     if z is not None:
         y = y * F.silu(z.to(work))
-    return Scanned(y.to(out_dtype), state)
+    return Scanned(written_to(out, y.to(out_dtype)), state)
 
 
 def selective_scan_mamba_ssm(
@@ -166,23 +201,31 @@ def selective_scan_mamba_ssm(
     delta_bias: Float[Tensor, "D"] | None = None,
     delta_softplus: bool = False,
     initial_state: Float[Tensor, "b D N"] | None = None,
+    out: Float[Tensor, "b L D"] | None = None,
 ) -> Scanned:
     """The CUDA kernel of the package mamba-ssm (2.2 or later), where it is installed.
 
-    Written against its documented signature and NOT RUN YET: there was no CUDA device when it was written. The state it
-    returns carries no gradient, and it takes no initial state.
+    Written against its documented signature; not yet run on a GPU. It reads (batch, channels, length) with unit steps along
+    time, so sequences are transposed on the way in and out. The state it returns carries no gradient, and it takes no
+    initial state. Sequences in bfloat16 and float16 stay in it (all four must agree), its own state is float32.
 
     Raises: Unavailable for an initial state.
     """
     check_scan_shapes(u, delta, A, B, C, D, z, delta_bias, initial_state)
+    check_scan_out(out, u, delta, A, B, C, D, z, delta_bias, initial_state)
     if initial_state is not None:
-        raise Unavailable("mamba-ssm's scan takes no initial state; use the variant 'reference' for that.")
-    if u.shape[1] == 0:
-        return Scanned(u, u.new_zeros(u.shape[0], *A.shape, dtype=torch.float32))
+        raise Unavailable("mamba-ssm's scan takes no initial state; use the variant 'warp-cuda' for that.")
+    batch, length, channels = u.shape
+    if 0 in (batch, length, channels, A.shape[1]):
+        return selective_scan_reference(
+            u, delta, A, B, C, D, z=z, delta_bias=delta_bias, delta_softplus=delta_softplus, out=out
+        )
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
+    dtype = u.dtype if u.dtype in (torch.bfloat16, torch.float16) else torch.float32
+
     def last(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.transpose(1, 2).contiguous()
+        return None if x is None else x.to(dtype).transpose(1, 2).contiguous()
 
     y, state = selective_scan_fn(
         last(u),
@@ -196,4 +239,4 @@ def selective_scan_mamba_ssm(
         delta_softplus=delta_softplus,
         return_last_state=True,
     )
-    return Scanned(y.transpose(1, 2), state.detach())
+    return Scanned(written_to(out, y.transpose(1, 2).to(u.dtype)), state.detach())

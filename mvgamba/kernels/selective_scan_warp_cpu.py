@@ -13,58 +13,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from mvgamba.kernels.selective_scan import Scanned, check_scan_shapes
+from mvgamba.kernels.cpu_vectors import LANES, VECTORS, addresses, as_rows
+from mvgamba.kernels.selective_scan import Scanned, check_scan_out, check_scan_shapes, written_to
 from mvgamba.kernels.warp_runtime import launch_chunks, num_threads, warp
 
-LANES = 16
 CHUNK = 64
 """Steps between two states that are kept for the backward pass; 64 KiB of states are recomputed at a time."""
 
-_VECTORS = """
-    #pragma clang fp contract(fast)
-    typedef float vec __attribute__((vector_size(64)));
-    typedef float vec_u __attribute__((vector_size(64), aligned(4)));
-    typedef int ivec __attribute__((vector_size(64)));
+_VECTORS = (
+    VECTORS
+    + """
     constexpr int NS = @STATES@;
     constexpr int CHUNK = @CHUNK@;
-    auto load = [](const float* p) -> vec { return *(const vec_u*)p; };
-    auto store = [](float* p, vec v) { *(vec_u*)p = v; };
-    // 2^x for x in [-126, 126], beyond that the ends: n = round(x) by the magic constant, a polynomial for 2^(x - n) on
-    // [-1/2, 1/2] (Taylor, relative error 1.2e-7 with rounding), and n added to the exponent.
-    auto exp2v = [](vec x) -> vec {
-        const vec lo = (vec)(ivec)(x < -126.0f), hi = (vec)(ivec)(x > 126.0f);
-        x = (vec)(((ivec)lo & (ivec)((vec){} - 126.0f)) | (~(ivec)lo & (ivec)x));
-        x = (vec)(((ivec)hi & (ivec)((vec){} + 126.0f)) | (~(ivec)hi & (ivec)x));
-        const vec shifted = x + 12582912.0f;
-        const vec f = x - (shifted - 12582912.0f);
-        vec p = (vec){} + 1.5403530e-4f;
-        p = p * f + 1.3333558e-3f;
-        p = p * f + 9.6181291e-3f;
-        p = p * f + 5.5504109e-2f;
-        p = p * f + 2.4022651e-1f;
-        p = p * f + 6.9314718e-1f;
-        p = p * f + 1.0f;
-        return (vec)((ivec)p + (((ivec)shifted) << 23));
-    };
-    const float LOG2E = 1.44269504088896341f;
-    auto sigmoid = [&](vec x) -> vec { return 1.0f / (1.0f + exp2v(x * -LOG2E)); };
-    // max(x, 0) + log1p(exp(-|x|)), log1p(e) = 2 atanh(e / (2 + e)) with e <= 1: nine terms suffice for float32.
-    auto softplus = [&](vec x) -> vec {
-        const vec minus_abs = (vec)((ivec)x | (int)0x80000000);
-        const vec e = exp2v(minus_abs * LOG2E);
-        const vec s = e / (e + 2.0f), q = s * s;
-        vec p = (vec){} + 1.0f / 15.0f;
-        p = p * q + 1.0f / 13.0f;
-        p = p * q + 1.0f / 11.0f;
-        p = p * q + 1.0f / 9.0f;
-        p = p * q + 1.0f / 7.0f;
-        p = p * q + 1.0f / 5.0f;
-        p = p * q + 1.0f / 3.0f;
-        p = p * q + 1.0f;
-        const vec positive = (vec)((ivec)x & ~((ivec)x >> 31));
-        return positive + 2.0f * s * p;
-    };
 """
+)
 
 _FORWARD = (
     _VECTORS
@@ -82,20 +44,20 @@ _FORWARD = (
             h[n] = load(h0.data + ((size_t)b * NS + n) * channels + d);
         }
         const vec bias = load(delta_bias.data + d), skip = load(D.data + d);
-        const float* Bt = B.data + (size_t)b * length * NS;
-        const float* Ct = C.data + (size_t)b * length * NS;
-        size_t at = (size_t)b * length * channels + d;
-        for (int t = 0; t < length; ++t, at += channels, Bt += NS, Ct += NS) {
+        const size_t row = (size_t)b * length;
+        const float *Bt = B.data + row * b_row, *Ct = C.data + row * c_row;
+        const float *up = u.data + row * u_row + d, *dp = delta.data + row * delta_row + d, *zp = z.data + row * z_row + d;
+        float* yp = y.data + row * y_row + d;
+        for (int t = 0; t < length; ++t, Bt += b_row, Ct += c_row, up += u_row, dp += delta_row, zp += z_row, yp += y_row) {
             if (keep && t % CHUNK == 0) {
                 float* kept = states.data + (((size_t)b * chunks + t / CHUNK) * NS) * channels + d;
                 for (int n = 0; n < NS; ++n) store(kept + n * channels, h[n]);
             }
             // A row is a stride of channels * 4 bytes away, often a page: no hardware prefetcher follows that.
-            const size_t ahead = at + (size_t)channels * 8;
-            __builtin_prefetch(u.data + ahead);
-            __builtin_prefetch(delta.data + ahead);
-            const vec ut = load(u.data + at);
-            vec dt = load(delta.data + at) + bias;
+            __builtin_prefetch(up + (size_t)u_row * 8);
+            __builtin_prefetch(dp + (size_t)delta_row * 8);
+            const vec ut = load(up);
+            vec dt = load(dp) + bias;
             if (use_softplus) dt = softplus(dt);
             const vec x = dt * ut;
             vec y0 = ut * skip, y1 = (vec){};
@@ -108,11 +70,11 @@ _FORWARD = (
             }
             y0 += y1;
             if (has_z) {
-                __builtin_prefetch(z.data + ahead);
-                const vec zt = load(z.data + at);
+                __builtin_prefetch(zp + (size_t)z_row * 8);
+                const vec zt = load(zp);
                 y0 *= zt * sigmoid(zt);
             }
-            store(y.data + at, y0);
+            store(yp, y0);
         }
         for (int n = 0; n < NS; ++n) store(h_last.data + ((size_t)b * NS + n) * channels + d, h[n]);
     }
@@ -159,10 +121,10 @@ _BACKWARD = (
             const float* kept = states.data + (((size_t)b * chunks + c) * NS) * channels + d;
             for (int n = 0; n < NS; ++n) h[n] = load(kept + n * channels);
             for (int t = begin; t < end; ++t) {
-                const size_t row = (size_t)b * length + t, at = row * channels + d;
-                const float *Bt = B.data + row * NS, *Ct = C.data + row * NS;
-                const vec ut = load(u.data + at);
-                vec dt = load(delta.data + at) + bias;
+                const size_t row = (size_t)b * length + t;
+                const float *Bt = B.data + row * b_row, *Ct = C.data + row * c_row;
+                const vec ut = load(u.data + row * u_row + d);
+                vec dt = load(delta.data + row * delta_row + d) + bias;
                 if (use_softplus) dt = softplus(dt);
                 const vec x = dt * ut, dt2 = dt * LOG2E;
                 vec y = ut * skip;
@@ -177,12 +139,13 @@ _BACKWARD = (
                 inner[t - begin] = y;
             }
             for (int t = end - 1; t >= begin; --t) {
-                const size_t row = (size_t)b * length + t, at = row * channels + d;
-                const float *Bt = B.data + row * NS, *Ct = C.data + row * NS;
-                const vec ut = load(u.data + at), dt = steps[t - begin], x = dt * ut, dt2 = dt * LOG2E;
+                const size_t row = (size_t)b * length + t;
+                const float *Bt = B.data + row * b_row, *Ct = C.data + row * c_row;
+                const vec ut = load(u.data + row * u_row + d), dt = steps[t - begin], x = dt * ut, dt2 = dt * LOG2E;
+                const size_t at = row * channels + d;
                 vec g = load(gy.data + at);
                 if (has_z) {
-                    const vec zt = load(z.data + at), s = sigmoid(zt);
+                    const vec zt = load(z.data + row * z_row + d), s = sigmoid(zt);
                     store(gz.data + at, g * inner[t - begin] * s * (1.0f + zt * (1.0f - s)));
                     g *= zt * s;
                 }
@@ -212,7 +175,7 @@ _BACKWARD = (
                 }
                 store(gu.data + at, g * skip + gx * dt);
                 gdt += gx * ut;
-                if (use_softplus) gdt *= sigmoid(load(delta.data + at) + bias);
+                if (use_softplus) gdt *= sigmoid(load(delta.data + row * delta_row + d) + bias);
                 store(gdelta.data + at, gdt);
             }
         }
@@ -239,7 +202,8 @@ def _kernels(states: int) -> tuple[Any, Any]:
     @wp.func_native(fill(_FORWARD))
     @no_type_check  # beartype cannot read Warp's array types
     def scan_forward(
-        worker: int, workers: int, batch: int, length: int, channels: int, use_softplus: int, has_z: int, keep: int,
+        worker: int, workers: int, batch: int, length: int, channels: int, use_softplus: int, has_z: int,
+        u_row: int, delta_row: int, z_row: int, b_row: int, c_row: int, y_row: int, keep: int,
         u: array, delta: array, A: array, B: array, C: array, D: array, z: array, delta_bias: array, h0: array,
         y: array, h_last: array, states: array,
     ): ...
@@ -247,17 +211,20 @@ def _kernels(states: int) -> tuple[Any, Any]:
     @wp.kernel(enable_backward=False, module="unique")
     @no_type_check
     def selective_scan_forward(
-        begin: int, workers: int, batch: int, length: int, channels: int, use_softplus: int, has_z: int, keep: int,
+        begin: int, workers: int, batch: int, length: int, channels: int, use_softplus: int, has_z: int,
+        u_row: int, delta_row: int, z_row: int, b_row: int, c_row: int, y_row: int, keep: int,
         u: array, delta: array, A: array, B: array, C: array, D: array, z: array, delta_bias: array, h0: array,
         y: array, h_last: array, states: array,
     ):
-        scan_forward(begin + wp.tid(), workers, batch, length, channels, use_softplus, has_z, keep,
+        scan_forward(begin + wp.tid(), workers, batch, length, channels, use_softplus, has_z,
+                     u_row, delta_row, z_row, b_row, c_row, y_row, keep,
                      u, delta, A, B, C, D, z, delta_bias, h0, y, h_last, states)
 
     @wp.func_native(fill(_BACKWARD))
     @no_type_check  # beartype cannot read Warp's array types
     def scan_backward(
         worker: int, workers: int, batch: int, length: int, channels: int, use_softplus: int, has_z: int,
+        u_row: int, delta_row: int, z_row: int, b_row: int, c_row: int,
         u: array, delta: array, A: array, B: array, C: array, D: array, z: array, delta_bias: array, states: array,
         gy: array, g_last: array, gu: array, gdelta: array, g_A: array, gB: array, gC: array, g_D: array, gz: array,
         g_h0: array,
@@ -267,58 +234,63 @@ def _kernels(states: int) -> tuple[Any, Any]:
     @no_type_check
     def selective_scan_backward(
         begin: int, workers: int, batch: int, length: int, channels: int, use_softplus: int, has_z: int,
+        u_row: int, delta_row: int, z_row: int, b_row: int, c_row: int,
         u: array, delta: array, A: array, B: array, C: array, D: array, z: array, delta_bias: array, states: array,
         gy: array, g_last: array, gu: array, gdelta: array, g_A: array, gB: array, gC: array, g_D: array, gz: array,
         g_h0: array,
     ):
         scan_backward(begin + wp.tid(), workers, batch, length, channels, use_softplus, has_z,
-                      u, delta, A, B, C, D, z, delta_bias, states,
+                      u_row, delta_row, z_row, b_row, c_row, u, delta, A, B, C, D, z, delta_bias, states,
                       gy, g_last, gu, gdelta, g_A, gB, gC, g_D, gz, g_h0)
     # fmt: on
 
     return selective_scan_forward, selective_scan_backward
 
 
-def _flat(tensors: list[Tensor]) -> list[Any]:
-    wp = warp()
-    return [wp.from_torch(t.view(-1), dtype=wp.float32) for t in tensors]
+def _channels_padded(x: Tensor, more: int) -> Tensor:
+    return F.pad(x, (0, more)) if more else x
 
 
 class _Scan(torch.autograd.Function):
     """Channels padded to whole vectors, states to a multiple of 16; A and the states lie as (states, channels)."""
 
     @staticmethod
-    def forward(ctx: Any, u, delta, A, B, C, D, z, delta_bias, h0, use_softplus: bool, has_z: bool):  # type: ignore[override]
-        tensors = [t.detach().contiguous() for t in (u, delta, A, B, C, D, z, delta_bias, h0)]
+    def forward(ctx: Any, u, delta, A, B, C, D, z, delta_bias, h0, use_softplus: bool, has_z: bool, out: Tensor | None):  # type: ignore[override]
         batch, length, channels = u.shape
         n = A.shape[0]
+        in_rows = [as_rows(t.detach()) for t in (u, delta, z if has_z else u, B, C)]
+        (u, u_row), (delta, delta_row), (z, z_row), (B, b_row), (C, c_row) = in_rows
+        A, D, delta_bias, h0 = (t.detach().contiguous() for t in (A, D, delta_bias, h0))
         workers = max(1, min(num_threads(), batch * channels // LANES))
         keep = any(ctx.needs_input_grad)
-        y = torch.empty_like(tensors[0])
-        h_last = torch.empty_like(tensors[8])
-        chunks = -(-length // CHUNK)
-        states = torch.empty((batch, chunks, n, channels) if keep else (0,))
-        sizes = [workers, batch, length, channels, int(use_softplus), int(has_z)]
-        launch_chunks(_kernels(n)[0], workers, [*sizes, int(keep), *_flat([*tensors, y, h_last, states])])
+        y = u.new_empty(batch, length, channels) if out is None else out
+        h_last = torch.empty_like(h0)
+        states = u.new_empty((batch, -(-length // CHUNK), n, channels) if keep else (0,))
+        sizes = [batch, length, channels, int(use_softplus), int(has_z), u_row, delta_row, z_row, b_row, c_row]
+        tensors = [u, delta, A, B, C, D, z, delta_bias]
+        arrays = addresses([*tensors, h0, y, h_last, states])
+        launch_chunks(_kernels(n)[0], workers, [workers, *sizes, y.stride(1), int(keep), *arrays])
         if keep:
-            ctx.save_for_backward(*tensors[:8], states)
-            ctx.sizes = sizes
+            ctx.save_for_backward(*tensors, states)
+            ctx.sizes, ctx.workers, ctx.has_z = sizes, workers, has_z
         return y, h_last
 
     @staticmethod
     def backward(ctx: Any, gy, g_last):  # type: ignore[override]
         *tensors, states = ctx.saved_tensors
-        u, _, A, B, _, D, z, _ = tensors
-        workers, batch, length, channels, *_ = ctx.sizes
-        n = A.shape[0]
-        gu, gdelta, gz = torch.empty_like(u), torch.empty_like(u), torch.empty_like(z)
+        u, B = tensors[0], tensors[3]
+        batch, length, channels, *_ = ctx.sizes
+        n, workers = states.shape[2], ctx.workers
+        gu, gdelta = (u.new_empty(batch, length, channels) for _ in range(2))
+        gz = u.new_empty((batch, length, channels) if ctx.has_z else (0,))
         gB, gC = (torch.zeros((workers, *B.shape)) for _ in range(2))
         gA, gD, gh0 = torch.empty(batch, n, channels), torch.empty(batch, channels), torch.empty(batch, n, channels)
         outputs = [gu, gdelta, gA, gB, gC, gD, gz, gh0]
-        inputs = _flat([*tensors, states, gy.contiguous(), g_last.contiguous(), *outputs])
-        launch_chunks(_kernels(n)[1], workers, [*ctx.sizes, *inputs])
+        arrays = addresses([*tensors, states, gy.contiguous(), g_last.contiguous(), *outputs])
+        launch_chunks(_kernels(n)[1], workers, [workers, *ctx.sizes, *arrays])
         return (
-            gu, gdelta, gA.sum(0), gB.sum(0), gC.sum(0), gD.sum(0), gz, gdelta.sum((0, 1)), gh0, None, None,
+            gu, gdelta, gA.sum(0), gB.sum(0), gC.sum(0), gD.sum(0), gz if ctx.has_z else None, gdelta.sum((0, 1)), gh0,
+            None, None, None,
         )  # fmt: skip
 
 
@@ -334,37 +306,43 @@ def selective_scan_warp_cpu(
     delta_bias: Float[Tensor, "D"] | None = None,
     delta_softplus: bool = False,
     initial_state: Float[Tensor, "b D N"] | None = None,
+    out: Float[Tensor, "b L D"] | None = None,
 ) -> Scanned:
-    """See `mvgamba.kernels.selective_scan`; computes in float32 and differentiates to every input."""
+    """See `mvgamba.kernels.selective_scan`; computes in float32 and differentiates to every input.
+
+    float32 tensors with a multiple of 16 channels and states are read where they lie, slices of wider rows too; others are
+    copied first. `out` may be `u`, `delta` or `z` itself.
+    """
     check_scan_shapes(u, delta, A, B, C, D, z, delta_bias, initial_state)
+    check_scan_out(out, u, delta, A, B, C, D, z, delta_bias, initial_state)
     batch, length, channels = u.shape
     states = A.shape[1]
     dtype = u.dtype
     if 0 in (batch, length, channels, states):
         state = u.new_zeros(batch, channels, states, dtype=torch.float32) if initial_state is None else initial_state
         y = torch.zeros_like(u) if D is None else u * D
-        return Scanned(y if z is None else y * F.silu(z), state)
+        return Scanned(written_to(out, (y if z is None else y * F.silu(z)).to(dtype)), state)
 
     more_d, more_n = -channels % LANES, -states % 16
 
     def by_channel(x: Tensor | None) -> Tensor:
-        return F.pad(u.new_zeros(channels, dtype=torch.float32) if x is None else x.float(), (0, more_d))
-
-    def by_state(x: Tensor) -> Tensor:
-        return F.pad(x.float(), (0, more_n))
+        return _channels_padded(u.new_zeros(channels, dtype=torch.float32) if x is None else x.float(), more_d)
 
     h0 = u.new_zeros(batch, channels, states, dtype=torch.float32) if initial_state is None else initial_state
+    direct = out is not None and out.dtype == torch.float32 and not more_d and as_rows(out)[0] is out
     y, state = _Scan.apply(
-        F.pad(u.float(), (0, more_d)),
-        F.pad(delta.float(), (0, more_d)),
+        _channels_padded(u.float(), more_d),
+        _channels_padded(delta.float(), more_d),
         F.pad(A.float().T, (0, more_d, 0, more_n)),
-        by_state(B),
-        by_state(C),
+        _channels_padded(B.float(), more_n),
+        _channels_padded(C.float(), more_n),
         by_channel(D),
-        u.new_zeros(0, dtype=torch.float32) if z is None else F.pad(z.float(), (0, more_d)),
+        u.new_zeros(0, dtype=torch.float32) if z is None else _channels_padded(z.float(), more_d),
         by_channel(delta_bias),
         F.pad(h0.float().transpose(1, 2), (0, more_d, 0, more_n)),
         delta_softplus,
         z is not None,
+        out if direct else None,
     )
-    return Scanned(y[..., :channels].to(dtype), state[:, :states, :channels].transpose(1, 2))
+    y = y[..., :channels].to(dtype)
+    return Scanned(y if direct else written_to(out, y), state[:, :states, :channels].transpose(1, 2))
