@@ -15,6 +15,7 @@ a pixel on an edge belongs to at least one of its two faces. Of faces at the sam
 A face that is seen edge-on or has no area is not drawn.
 """
 
+import importlib.util
 import math
 from dataclasses import dataclass
 
@@ -24,12 +25,14 @@ from torch import Tensor
 
 from mvgamba.errors import InvalidCameras, InvalidInput
 from mvgamba.kernels.kernel import Kernel, Variant, always
-from mvgamba.kernels.warp_runtime import why_not_on_cpu
+from mvgamba.kernels.warp_runtime import why_not_on_cpu, why_not_on_cuda
 
 EDGE_TOLERANCE = 1e-9
 """A barycentric coordinate this far below 0 still counts as inside: rounding must not open a crack between two faces."""
 FLAT = 1e-14
 """A face with less volume than this (with the eye, relative to its corners) is seen edge-on."""
+MOST_FACES = 1 << 30
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +53,20 @@ def check_inputs(
     """Shapes and ranges, for every variant.
 
     Raises:
-        InvalidInput: Vertices, faces or sizes cannot be used.
-        InvalidCameras: There is no camera, or matrices have the wrong shape.
+        InvalidInput: Vertices, faces or sizes cannot be used, or tensors are on different devices.
+        InvalidCameras: There is no camera, or matrices have the wrong shape or are not finite.
     """
-    if vertices.ndim != 2 or vertices.shape[1] != 3:
-        raise InvalidInput(f"vertices must have shape (P, 3), got {tuple(vertices.shape)}.")
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.is_floating_point():
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or not vertices.is_floating_point():
+        raise InvalidInput(f"vertices must be floats of shape (P, 3), got {vertices.dtype} of {tuple(vertices.shape)}.")
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype not in _INTEGERS:
         raise InvalidInput(f"faces must be integers of shape (F, 3), got {faces.dtype} of {tuple(faces.shape)}.")
+    if len(faces) > MOST_FACES:
+        raise InvalidInput(f"{len(faces)} faces are too many: numbers of faces go up to {MOST_FACES}.")
+    devices = {str(t.device) for t in (vertices, faces, w2c, intrinsics)}
+    if len(devices) > 1:
+        raise InvalidInput(
+            f"vertices, faces, w2c and intrinsics must be on one device, got {', '.join(sorted(devices))}."
+        )
     if not bool(torch.isfinite(vertices).all()):
         bad = int((~torch.isfinite(vertices)).any(dim=1).sum())
         raise InvalidInput(f"{bad} of {len(vertices)} vertices are not finite numbers. Clean the mesh first.")
@@ -70,6 +80,8 @@ def check_inputs(
     for name, matrix, size in (("w2c", w2c, 4), ("intrinsics", intrinsics, 3)):
         if matrix.shape != (views, size, size):
             raise InvalidCameras(f"{name} must have shape ({views}, {size}, {size}), got {tuple(matrix.shape)}.")
+        if not bool(torch.isfinite(matrix).all()):
+            raise InvalidCameras(f"{name} holds numbers that are not finite.")
     if not (0 < height <= 32767 and 0 < width <= 32767):
         raise InvalidInput(f"height and width must be 1 to 32767 pixels, got {height} x {width}.")
     if not (near > 0 and math.isfinite(near)):
@@ -85,10 +97,23 @@ def homogeneous_corners(
     return (corners + transform[:, None, :, 3]).contiguous()
 
 
+def why_not_nvdiffrast(device: torch.device) -> str | None:
+    """Availability of nvdiffrast."""
+    if device.type != "cuda":
+        return "it is written for CUDA"
+    if importlib.util.find_spec("nvdiffrast") is None:
+        return "nvdiffrast is not installed"
+    return None
+
+
 rasterize_mesh = Kernel(
     "rasterize_mesh",
     [
         Variant("warp-cpu", "mvgamba.kernels.rasterize_mesh_warp:rasterize_mesh_warp", why_not_on_cpu),
+        Variant("warp-cuda", "mvgamba.kernels.rasterize_mesh_cuda:rasterize_mesh_cuda", why_not_on_cuda),
+        Variant(
+            "nvdiffrast", "mvgamba.kernels.rasterize_mesh_nvdiffrast:rasterize_mesh_nvdiffrast", why_not_nvdiffrast
+        ),
         Variant("reference", "mvgamba.kernels.rasterize_mesh_reference:rasterize_mesh_reference", always),
     ],
 )
