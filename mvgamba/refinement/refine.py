@@ -11,24 +11,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from mvgamba.errors import InvalidInput
 from mvgamba.refinement.colors import paint, spread_colors
 from mvgamba.refinement.schedule import Schedule, Stopped
-from mvgamba.refinement.smooth import (
-    SmoothCoordinates,
-    UniformAdam,
-    adjacent_faces,
-    edge_list,
-    laplacian,
-    on_device,
-    quadratic,
-)
-from mvgamba.refinement.targets import Targets, image_loss, psnr_on_white, targets_of
-from mvgamba.render.face_surfels import FaceIndex, lie_on_faces
+from mvgamba.refinement.surfel_fit import LossWeights, SurfelFit
+from mvgamba.refinement.targets import psnr_on_white, targets_of
 from mvgamba.types import Mesh, PosedViews, Reconstruction, Surfels
 
 log = logging.getLogger(__name__)
@@ -62,7 +51,8 @@ class RefineOptions:
     """Budget of wall time for the steps; None takes what they take. Step sizes fall with the time that is spent, so that a
     short fit ends as gently as a long one."""
     least_gain: float = 0.0
-    """The fit ends early when a mean of the loss falls by less than this share of the one before; 0 never ends it."""
+    """The fit ends early when the mean by which the views are missed falls by less than this share of the one before; 0 never
+    ends it."""
     smoothness: float = 12.0
     """Of the coordinates: about the square of the number of edges over which a pull spreads."""
     vertex_lr: float = 4e-3
@@ -128,9 +118,11 @@ def refine(
             f"views must be on the device of the surfels ({start.surfels.means.device}), got {views.rgb.device}."
         )
     coarse, fine = targets_of(views, options.image_size // 2), targets_of(views, options.image_size)
-    model = _Model(start, coarse, options)
-    weights = _Weights(options, views)
-    views_per_step = min(options.views_per_step, views.num_views)
+    fit = SurfelFit(
+        start, coarse, smoothness=options.smoothness,
+        vertex_lr=options.vertex_lr, color_lr=options.color_lr, opacity_lr=options.opacity_lr,
+    )  # fmt: skip
+    views_per_step = min(options.views_per_step, -(-views.num_views // 2))
     schedule = Schedule(
         options.steps,
         pass_steps=-(-views.num_views // views_per_step),
@@ -151,82 +143,27 @@ def refine(
         # a background of any colour: what is transparent must be so on all of them
         background = torch.rand(views_per_step, 3, 1, 1, generator=generator)
         targets = coarse if progress < options.coarse_steps / options.steps - 1e-9 else fine
-        loss = model.loss(targets[pick.to(views.rgb.device)], background.to(views.rgb), weights, progress)
-        loss.backward()
-        model.step(0.5 * (1 + math.cos(math.pi * progress)) * 0.9 + 0.1)
-        schedule.advance(loss)
-    surfels = model.surfels().detach()
+        weights = loss_weights(options, views, progress)
+        miss, rest = fit.loss(targets[pick.to(views.rgb.device)], background.to(views.rgb), weights)
+        fit.step(miss + rest, 0.5 * (1 + math.cos(math.pi * progress)) * 0.9 + 0.1)
+        schedule.advance(miss)
+    surfels = fit.surfels().detach()
     psnr = psnr_on_white(surfels, fine)
     # an optimiser with normalised steps leaves noise where hardly a pixel has a say
     _, weight = paint(surfels, fine)
-    surfels = dataclasses.replace(surfels, colors=spread_colors(surfels.colors, weight, model.pairs))
+    surfels = dataclasses.replace(surfels, colors=spread_colors(surfels.colors, weight, fit.pairs))
     log.info(
         "refined %d surfels in %d steps (ended by %s): input views at %.2f dB",
         len(surfels.means), schedule.step, schedule.stopped, psnr,
     )  # fmt: skip
-    scaffold = Mesh(model.vertices().detach().cpu().numpy(), start.scaffold.faces)
+    scaffold = Mesh(fit.vertices().detach().cpu().numpy(), start.scaffold.faces)
     return Refined(surfels, scaffold, psnr, schedule.step, schedule.stopped)
 
 
-class _Weights:
-    """Of the terms of the loss, for so many views."""
-
-    def __init__(self, options: RefineOptions, views: PosedViews) -> None:
-        self.mask, self.depth = options.mask_weight, options.depth_weight
-        self.bend, self.opacity = options.bend_weight, options.opacity_weight
-        self.area = min(options.area_weight / views.num_views, MOST_AREA_WEIGHT)
-        if views.depth is not None:
-            self.area *= DEPTH_KNOWS
-
-
-class _Model:
-    """What is optimised, and how: vertices in smooth coordinates, colours and opacities."""
-
-    def __init__(self, start: Reconstruction, targets: Targets, options: RefineOptions) -> None:
-        assert start.scaffold is not None
-        device = start.surfels.means.device
-        faces = start.scaffold.faces
-        vertices = torch.from_numpy(np.ascontiguousarray(start.scaffold.vertices, np.float32)).to(device)
-        pairs = adjacent_faces(faces)
-        self.pairs = torch.from_numpy(pairs)
-        self.index = FaceIndex(torch.from_numpy(faces).long().to(device), len(vertices))
-        self.edges = on_device(laplacian(len(vertices), edge_list(faces)), device)
-        self.bends = on_device(laplacian(len(faces), pairs), device)
-        self.coordinates = SmoothCoordinates(len(vertices), faces, options.smoothness, device)
-        self.latent = self.coordinates.to_latent(vertices).requires_grad_(True)
-        self.colors = spread_colors(*paint(start.surfels, targets), self.pairs).requires_grad_(True)
-        self.opacity_logits = torch.logit(start.surfels.opacities.clamp(0.02, 0.98)).clone().requires_grad_(True)
-        self._geometry = UniformAdam(self.latent, options.vertex_lr * (1 + options.smoothness) ** 0.5)
-        self._look = torch.optim.Adam(
-            [
-                {"params": [self.colors], "lr": options.color_lr},
-                {"params": [self.opacity_logits], "lr": options.opacity_lr},
-            ],
-            betas=(0.9, 0.99),
-            fused=True,
-        )
-
-    def vertices(self) -> Tensor:
-        return self.coordinates.to_vertices(self.latent)
-
-    def surfels(self) -> Surfels:
-        means, quats, scales, _ = lie_on_faces(self.vertices(), self.index)
-        return Surfels(means, quats, scales, torch.sigmoid(self.opacity_logits), self.colors.clamp(0, 1))
-
-    def loss(self, targets: Targets, background: Tensor, weights: _Weights, progress: float) -> Tensor:
-        vertices = self.vertices()
-        means, quats, scales, normals = lie_on_faces(vertices, self.index)
-        opacities = torch.sigmoid(self.opacity_logits)
-        surfels = Surfels(means, quats, scales, opacities, self.colors.clamp(0, 1))
-        loss = image_loss(surfels, targets, background, mask_weight=weights.mask, depth_weight=weights.depth)
-        # squared lengths of all edges relative to the size of the object: its gradient is a mean curvature flow
-        area = weights.area * (AREA_AT_START + (AREA_AT_END - AREA_AT_START) * progress)
-        loss = loss + area / 0.36 * quadratic(vertices, self.edges)
-        # one minus the cosine between the normals of neighbours is half the square of their difference
-        loss = loss + weights.bend * 0.5 / max(len(self.pairs), 1) * quadratic(normals, self.bends)
-        return loss + weights.opacity * (1 - opacities).mean()
-
-    def step(self, factor: float) -> None:
-        self._geometry.step(factor)
-        self._look.step()
-        self._look.zero_grad()
+def loss_weights(options: RefineOptions, views: PosedViews, progress: float) -> LossWeights:
+    """The pull towards less area depends on how much the views leave open, and eases off as the fit goes on."""
+    area = min(options.area_weight / views.num_views, MOST_AREA_WEIGHT)
+    if views.depth is not None:
+        area *= DEPTH_KNOWS
+    area *= AREA_AT_START + (AREA_AT_END - AREA_AT_START) * progress
+    return LossWeights(options.mask_weight, options.depth_weight, area, options.bend_weight, options.opacity_weight)
