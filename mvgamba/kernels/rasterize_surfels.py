@@ -15,15 +15,16 @@ the low-pass filter wins, the depth is that of the centre, so that a disc seen e
 Distortion is the sum over pairs of w_i w_j (m_i - m_j)^2 with m(z) from 0 at `DISTORTION_NEAR` to 1 at `DISTORTION_FAR`.
 """
 
+import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvgamba.errors import InvalidCameras, InvalidInput
+from mvgamba.errors import InvalidCameras, InvalidInput, Unavailable
 from mvgamba.kernels.kernel import Kernel, Variant, always
 from mvgamba.kernels.warp_runtime import why_not_on_cpu, why_not_on_cuda
 
@@ -145,6 +146,16 @@ def _why_not_copied(device: torch.device) -> str | None:
     return why_not_on_cpu(torch.device("cpu")) if device.type != "cpu" else "nothing has to be copied"
 
 
+def _why_not_package(package: str) -> Callable[[torch.device], str | None]:
+    def why_not(device: torch.device) -> str | None:
+        if device.type != "cuda":
+            return "it is written for CUDA"
+        return None if importlib.util.find_spec(package) else f"{package} is not installed"
+
+    return why_not
+
+
+_INSTALLED = "mvgamba.kernels.rasterize_surfels_installed"
 rasterize_surfels = Kernel(
     "rasterize_surfels",
     [
@@ -152,6 +163,13 @@ rasterize_surfels = Kernel(
         Variant("warp-cuda", "mvgamba.kernels.rasterize_surfels_cuda:rasterize_surfels_cuda", why_not_on_cuda),
         Variant("warp-cpu-copied", "mvgamba.kernels.rasterize_surfels_warp:rasterize_surfels_copied", _why_not_copied),
         Variant("reference", "mvgamba.kernels.rasterize_surfels_reference:rasterize_surfels_reference", always),
+        # Others' planes mean other things, so these come last: `reference` always can run, and they are only used when asked for.
+        Variant(
+            "diff-surfel-rasterization",
+            f"{_INSTALLED}:rasterize_surfels_diff_surfel",
+            _why_not_package("diff_surfel_rasterization"),
+        ),
+        Variant("gsplat", f"{_INSTALLED}:rasterize_surfels_gsplat", _why_not_package("gsplat")),
     ],
 )
 """rasterize_surfels(means, quats, scales, opacities, colors, w2c, intrinsics, *, height, width, near, far) -> SurfelPlanes
@@ -163,3 +181,20 @@ cameras. Surfels with a parameter that is not finite, with a scale that is not p
 seen edge-on are not drawn and get gradient zero. Raises InvalidInput and InvalidCameras (see `prepare`), and OutOfMemory where a
 view has more pairs of surfel and tile than can be indexed.
 """
+
+DEPTH_MEANS = {name: "centre" if name == "gsplat" else "plane" for name in rasterize_surfels.variants}
+"""What the depth planes of a variant hold: where the ray meets the plane of each disc, or the depth of each disc's centre."""
+
+
+def check_depth_for_fusion(device: torch.device | str) -> None:
+    """To be called before depth that was rendered on `device` goes into a distance field.
+
+    Raises:
+        Unavailable: The variant in use gives the depth of centres, which turns slanted surfaces into steps.
+    """
+    name = rasterize_surfels.choose(device)
+    if DEPTH_MEANS[name] != "plane":
+        good = ", ".join(n for n, meaning in DEPTH_MEANS.items() if meaning == "plane")
+        raise Unavailable(
+            f"Depth of the rasterizer {name!r} is that of the centre of each surfel and cannot be fused into a surface; use one of: {good}."
+        )

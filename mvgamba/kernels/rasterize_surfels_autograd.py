@@ -4,7 +4,7 @@ An image is one view of one scene; image i shows scene i // views. A group of im
 is cut in halves where it has more entries (pairs of surfel and tile) than one chain may hold.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +70,28 @@ def check_entries(frame: Frame, images: int, total: int, most: int) -> bool:
     return total > most
 
 
+def surfels_of(parameters: Sequence[Tensor]) -> Tensors:
+    """The five tensors by name, and the rho at which each surfel ends; -1 for one that cannot be drawn."""
+    surfels = dict(zip(PARAMETERS, (t.contiguous() for t in parameters), strict=True))
+    # The colours do not take part in the projection, which finds everything else that is not finite.
+    has_color = surfels["colors"].isfinite().all(-1)
+    surfels["thresholds"] = torch.where(has_color, rho_threshold(surfels["opacities"]), -1)
+    return surfels
+
+
+def images(scenes: Scenes, *, height: int, width: int, near: float, far: float) -> tuple[Frame, Tensor]:
+    """What is the same for all images, and the sixteen numbers of each camera, (S * V, 16)."""
+    s, v = scenes.w2c.shape[:2]
+    w2c, k = scenes.w2c.reshape(s * v, 4, 4), scenes.intrinsics.reshape(s * v, 3, 3)
+    lens = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], -1)
+    views = torch.cat([w2c[:, :3, :3].reshape(-1, 9), w2c[:, :3, 3], lens], -1)
+    return Frame(int(height), int(width), float(near), float(far), scenes.surfels[0].shape[1], v), views
+
+
 class _RasterizeSurfels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, body: Body, frame: Frame, views: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
-        surfels = dict(zip(PARAMETERS, parameters, strict=True))
-        # The colours do not take part in the projection, which finds everything else that is not finite.
-        has_color = surfels["colors"].isfinite().all(-1)
-        surfels["thresholds"] = torch.where(has_color, rho_threshold(surfels["opacities"]), -1)
+        surfels = surfels_of(parameters)
         count = views.shape[0]
         make = views.new_zeros if frame.num_surfels == 0 else views.new_empty
         planes = tuple(make(count, c, frame.height, frame.width) for c in CHANNELS)
@@ -120,9 +135,5 @@ def rasterize(body: Body, scenes: Scenes, *, height: int, width: int, near: floa
             f"The variant {body.name} computes in float32 and takes float32, float16 and bfloat16, got {kind}; use the variant "
             "'reference'."
         )
-    s, v = scenes.w2c.shape[:2]
-    w2c, k = scenes.w2c.reshape(s * v, 4, 4), scenes.intrinsics.reshape(s * v, 3, 3)
-    lens = torch.stack([k[:, 0, 0], k[:, 1, 1], k[:, 0, 2], k[:, 1, 2]], -1)
-    views = torch.cat([w2c[:, :3, :3].reshape(-1, 9), w2c[:, :3, 3], lens], -1)
-    frame = Frame(int(height), int(width), float(near), float(far), scenes.surfels[0].shape[1], v)
+    frame, views = images(scenes, height=height, width=width, near=near, far=far)
     return scenes.planes(_RasterizeSurfels.apply(body, frame, views, *(t.contiguous() for t in scenes.surfels)))
