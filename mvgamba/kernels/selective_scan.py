@@ -8,6 +8,9 @@ For every batch row and channel d, with N states h and time t,
 
 Sequences are (batch, length, channels), channels last: neighbouring channels do the same work, which is what vector units
 and coalesced reads want, and linear layers give and take that layout.
+
+A NaN or an infinity stays in its sequence and does not reach back in time: in `u`, `delta` or `z` it also stays in its channel
+(in `z` in its step), in `A`, `D`, `delta_bias` or `initial_state` in its channel, in `B` or `C` it reaches all channels.
 """
 
 import importlib.util
@@ -20,7 +23,7 @@ from torch import Tensor
 
 from mvgamba.errors import InvalidInput, Unavailable
 from mvgamba.kernels.kernel import Kernel, Variant, always
-from mvgamba.kernels.warp_runtime import why_not_on_cpu
+from mvgamba.kernels.warp_runtime import why_not_on_cpu, why_not_on_cuda
 
 
 class Scanned(NamedTuple):
@@ -43,6 +46,9 @@ def why_not_mamba_ssm(device: torch.device) -> str | None:
 selective_scan = Kernel(
     "selective_scan",
     [
+        # Before mamba-ssm: it reads sequences as they lie, where that package wants four of them transposed and one turned
+        # back, and it takes an initial state and differentiates the last one, which that package does not.
+        Variant("warp-cuda", "mvgamba.kernels.selective_scan_cuda:selective_scan_cuda", why_not_on_cuda),
         Variant("mamba-ssm", "mvgamba.kernels.selective_scan:selective_scan_mamba_ssm", why_not_mamba_ssm),
         Variant("warp-cpu", "mvgamba.kernels.selective_scan_warp_cpu:selective_scan_warp_cpu", why_not_on_cpu),
         Variant("reference", "mvgamba.kernels.selective_scan:selective_scan_reference", always),
