@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from mvgamba.texturing.texels import Sight
 from mvgamba.texturing.unwrap import UnwrappedMesh
+from mvgamba.types import TexturedMesh
 
 OPAQUE = 0.99
 
@@ -28,7 +29,7 @@ def sharpen(
     targets: list[np.ndarray] = []
     weights: list[np.ndarray] = []
     for view in range(sight.views.num_views):
-        part = _one_view(mesh, sight, view, size, power)
+        part = pixel_rows(mesh, sight, view, size, power)
         if part is not None:
             matrices.append(part[0])
             targets.append(part[1])
@@ -47,10 +48,10 @@ def sharpen(
     return flat.reshape(texture.shape)
 
 
-def _one_view(
-    mesh: UnwrappedMesh, sight: Sight, view: int, size: int, power: float
+def pixel_rows(
+    mesh: UnwrappedMesh | TexturedMesh, sight: Sight, view: int, size: int, power: float
 ) -> tuple[csr_matrix, np.ndarray, np.ndarray] | None:
-    """Rows for the pixels of a view that can be used, their colours and weights."""
+    """Rows for the pixels of a view that can be used (as means of texels), their colours and weights; None if there is none."""
     views = sight.views
     height, width = views.cameras.height, views.cameras.width
     factor = sight.cameras.height // height

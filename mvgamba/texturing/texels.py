@@ -11,7 +11,7 @@ from torch.nn.functional import grid_sample, max_pool2d
 from mvgamba.cameras import c2w_to_w2c_opencv, resize_cameras
 from mvgamba.kernels.rasterize_mesh import rasterize_mesh
 from mvgamba.texturing.unwrap import UnwrappedMesh, rasterize_uvs
-from mvgamba.types import Cameras, PosedViews
+from mvgamba.types import Cameras, PosedViews, TexturedMesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ EDGE_PIXELS = 1.5
 """Beside an edge, pixels of the farther surface are distrusted for so many pixels of the picture."""
 
 
-def sight_of(mesh: UnwrappedMesh, views: PosedViews) -> Sight:
+def sight_of(mesh: UnwrappedMesh | TexturedMesh, views: PosedViews) -> Sight:
     """Render the depth of the mesh for views and find its edges."""
     factor = DEPTH_FACTOR if max(views.cameras.height, views.cameras.width) <= 1024 else 1
     cameras = resize_cameras(views.cameras, views.cameras.height * factor, views.cameras.width * factor)
