@@ -60,16 +60,6 @@ class Body:
     """(frame, first image, surfels, kept, planes, incoming, outgoing to add to)."""
 
 
-def check_entries(frame: Frame, images: int, total: int, most: int) -> bool:
-    """Whether the images of a group must be taken in parts. Raises: OutOfMemory where one image alone has too many."""
-    if total > most and images == 1:
-        raise OutOfMemory(
-            f"{frame.num_surfels} surfels meet {total} tiles in a view of {frame.height} x {frame.width}; at most {most} "
-            "can be indexed. Draw a smaller picture, or fewer or smaller surfels."
-        )
-    return total > most
-
-
 def surfels_of(parameters: Sequence[Tensor]) -> Tensors:
     """The five tensors by name, and the rho at which each surfel ends; -1 for one that cannot be drawn."""
     surfels = dict(zip(PARAMETERS, (t.contiguous() for t in parameters), strict=True))
@@ -105,7 +95,11 @@ class _RasterizeSurfels(torch.autograd.Function):
             part = {k: p[begin:end] for k, p in zip(PLANES, planes, strict=True)}
             kept = body.forward(frame, begin, surfels, views[begin:end], part)
             if isinstance(kept, int):
-                check_entries(frame, end - begin, kept, body.max_entries)
+                if end - begin == 1:
+                    raise OutOfMemory(
+                        f"{frame.num_surfels} surfels meet {kept} tiles in a view of {frame.height} x {frame.width}; at most "
+                        f"{body.max_entries} can be indexed. Draw a smaller picture, or fewer or smaller surfels."
+                    )
                 middle = (begin + end) // 2
                 todo[:0] = [(begin, middle), (middle, end)]
             elif keep:

@@ -205,7 +205,7 @@ def _forward(frame: Frame, first: int, surfels: Tensors, views: Tensor, planes: 
     launch_blocks(_project_kernel, items, BLOCK, [job], device=device)
     kept["offsets"] = kept["num_tiles"].cumsum(0, dtype=torch.int64)
     total = int(kept["offsets"][-1])
-    if total > MAX_ENTRIES:
+    if total > _BODY.max_entries:
         return total
     keys, owners = torch.empty(total, dtype=torch.int64, device=device), torch.empty(total, **integers)
     _set(job, {"offsets": kept["offsets"], "keys": keys, "owners": owners})

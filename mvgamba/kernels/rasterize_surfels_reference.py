@@ -72,21 +72,26 @@ def _view(
     surfels: tuple[Tensor, ...], w2c: Tensor, k: Tensor, *, height: int, width: int, near: float, far: float
 ) -> Tensor:
     """(height * width, 10) planes of one camera."""
-    means, quats, scales, opacities, colors = surfels
     rotation = w2c[:3, :3]
-    p = means @ rotation.T + w2c[:3, 3]
-    a, b, n = (axis @ rotation.T for axis in rotation_columns(quats))
-    facing = (n * p).sum(-1)
-    seen = (p[:, 2] > near) & (p[:, 2] < far) & (facing.abs() > COSINE_MIN * p.norm(dim=-1))
-    order = seen.nonzero()[:, 0]
-    order = order[torch.argsort(p[order, 2].detach(), stable=True)]
-    p, a, b, n, facing = p[order], a[order], b[order], n[order], facing[order]
-    world_normals = rotation_columns(quats[order])[2] * -facing.detach().sign()[:, None]
+
+    def placed(means: Tensor, quats: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        p = means @ rotation.T + w2c[:3, 3]
+        a, b, n = (axis @ rotation.T for axis in rotation_columns(quats))
+        return p, a, b, n, (n * p).sum(-1)
+
+    with torch.no_grad():
+        p, _, _, _, facing = placed(*surfels[:2])
+        seen = (p[:, 2] > near) & (p[:, 2] < far) & (facing.abs() > COSINE_MIN * p.norm(dim=-1)) & k.isfinite().all()
+        order = seen.nonzero()[:, 0]
+        order = order[torch.argsort(p[order, 2], stable=True)]
+    means, quats, scales, opacities, colors = (t[order] for t in surfels)
+    p, a, b, n, facing = placed(means, quats)
+    world_normals = rotation_columns(quats)[2] * -facing.detach().sign()[:, None]
     # The ray-plane form of u and v, divided by n.D at the centre and written for the offset of the pixel from the projected
     # centre: the same numbers as (zD - p).a / s_u, without the cancellation that single precision would suffer.
     centre_facing = facing / p[:, 2]
-    u_axis = torch.linalg.cross(b, p) / (scales[order, :1] * centre_facing[:, None])
-    v_axis = torch.linalg.cross(p, a) / (scales[order, 1:] * centre_facing[:, None])
+    u_axis = torch.linalg.cross(b, p) / (scales[:, :1] * centre_facing[:, None])
+    v_axis = torch.linalg.cross(p, a) / (scales[:, 1:] * centre_facing[:, None])
     focal, principal = torch.stack([k[0, 0], k[1, 1]]), torch.stack([k[0, 2], k[1, 2]])
     disc = (
         p[:, :2] / p[:, 2:] * focal + principal,
@@ -94,8 +99,8 @@ def _view(
         v_axis[:, :2] / focal,
         n[:, :2] / focal / centre_facing[:, None],
         p[:, 2],
-        opacities[order],
-        torch.cat([colors[order], world_normals], -1),
+        opacities,
+        torch.cat([colors, world_normals], -1),
     )
     ys, xs = torch.meshgrid(
         torch.arange(height, device=means.device, dtype=means.dtype) + 0.5,

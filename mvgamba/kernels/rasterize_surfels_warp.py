@@ -201,7 +201,7 @@ def _forward(frame: Frame, first: int, surfels: Tensors, views: Tensor, planes: 
     counts = kept["num_tiles"].sum(1, dtype=torch.int64)
     ends = counts.cumsum(0)
     total = int(ends[-1])
-    if total > MAX_ENTRIES:
+    if total > _BODY.max_entries:
         return total
     launch_chunks(_sort_kernel, v, [job])
     kept["view_begin"] = ends - counts
