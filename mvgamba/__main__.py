@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         "doctor", parents=[common], help="what is installed, what would run, and a short self-test"
     )
     doctor.add_argument("--no-self-test", action="store_true", help="leave the self-test out")
+    doctor.add_argument("--plan", action="store_true", help="only say how much memory a job with these settings takes")
+    doctor.add_argument("--views", type=int, default=8, metavar="N", help="of the plan: input views (default 8)")
+    doctor.add_argument(
+        "--image-size", type=int, default=256, metavar="N", help="of the plan: edge of an input view in pixels"
+    )
+    doctor.add_argument("--depth", action="store_true", help="of the plan: the views have depth")
+    _add_options(doctor)
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -102,6 +109,15 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed and settings, same result")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="time for the job: refinement gets what the other stages leave"
+    )
+    parser.add_argument(
+        "--when-short",
+        choices=("reduce", "fail"),
+        default="reduce",
+        help="when memory is short: take cheaper settings and say which (default), or fail",
+    )
 
 
 def _options(args: argparse.Namespace) -> Any:
@@ -115,6 +131,8 @@ def _options(args: argparse.Namespace) -> Any:
         texture_size=args.texture,
         seed=args.seed,
         device=args.device,
+        seconds=args.seconds,
+        when_short=args.when_short,
     )
 
 
@@ -177,8 +195,12 @@ def _eval(args: argparse.Namespace) -> int:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from mvgamba.evaluation.doctor import examine, to_text
+    from mvgamba.evaluation.doctor import examine, examine_plan, plan_to_text, to_text
 
+    if args.plan:
+        planned = examine_plan(_options(args), views=args.views, image_size=args.image_size, has_depth=args.depth)
+        print(json.dumps(planned) if args.json else plan_to_text(planned), flush=True)
+        return 0 if planned["fits"] else EXIT_FAILED
     facts = examine(self_test=not args.no_self_test)
     print(json.dumps(facts) if args.json else to_text(facts), flush=True)
     return 0 if facts["healthy"] else EXIT_FAILED

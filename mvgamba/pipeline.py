@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from mvgamba.cameras import fibonacci_cameras
+from mvgamba.cameras import fibonacci_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
 from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
+from mvgamba.planning import PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
 from mvgamba.progress import CancelToken, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.hull import hull_field
 from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views
 from mvgamba.reconstructor.protocol import Reconstructor, ReconstructorSettings
-from mvgamba.refinement.refine import RefineOptions, refine
+from mvgamba.refinement.refine import refine
 from mvgamba.refinement.snap import snap_to_silhouettes
 from mvgamba.render import render_surfels
 from mvgamba.render.face_surfels import surfels_on_faces
@@ -44,56 +46,6 @@ from mvgamba.types import (
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Preset:
-    """What a word of quality stands for. Times are for two CPU cores and 8 views of 256 x 256."""
-
-    hull_resolution: int
-    surfels: int
-    refine: RefineOptions
-    fuse_views: int
-    fuse_size: int
-    fuse_resolution: int
-    swell: float
-    """How far short of the outline refined surfels end, in the normalised frame."""
-    weights: dict[str, float]
-    """Expected share of the time of each stage."""
-
-
-PRESETS = {
-    "draft": Preset(
-        hull_resolution=64,
-        surfels=8_000,
-        refine=RefineOptions(steps=50, coarse_steps=30, image_size=192),
-        fuse_views=24,
-        fuse_size=192,
-        fuse_resolution=128,
-        swell=0.009,
-        weights={"prepare": 1.0, "reconstruct": 1.0, "refine": 5.0, "mesh": 2.0, "texture": 4.0, "export": 0.2},
-    ),
-    "standard": Preset(
-        hull_resolution=96,
-        surfels=20_000,
-        refine=RefineOptions(),
-        fuse_views=32,
-        fuse_size=320,
-        fuse_resolution=160,
-        swell=0.006,
-        weights={"prepare": 1.0, "reconstruct": 1.0, "refine": 16.0, "mesh": 4.0, "texture": 5.0, "export": 0.2},
-    ),
-    "high": Preset(
-        hull_resolution=128,
-        surfels=40_000,
-        refine=RefineOptions(steps=300, coarse_steps=80, image_size=384),
-        fuse_views=48,
-        fuse_size=384,
-        fuse_resolution=256,
-        swell=0.004,
-        weights={"prepare": 1.0, "reconstruct": 1.0, "refine": 60.0, "mesh": 10.0, "texture": 8.0, "export": 0.2},
-    ),
-}
-
-
 @dataclass(frozen=True, eq=False)
 class Result:
     """A finished job."""
@@ -101,7 +53,7 @@ class Result:
     mesh: TexturedMesh
     """In the world of the captures (+Y up)."""
     surfels: Surfels
-    """In the normalised frame."""
+    """In the normalised frame, on the device of the job."""
     to_world: Similarity
     seconds: dict[str, float]
     """Wall time of each stage."""
@@ -120,7 +72,7 @@ def generate(request: GenerateRequest, report: Report | None = None, cancel: Can
         InvalidInput: The source or an option cannot be used (see the subclasses).
         Unavailable: A device, model or variant was asked for that cannot run here.
         EmptyReconstruction: The views gave no surface.
-        OutOfMemory: Memory did not suffice.
+        OutOfMemory: Memory does not suffice, by the plan before the start or in the end.
         Cancelled: The token was set.
     """
     options = check_options(request.options)
@@ -150,17 +102,24 @@ def check_options(options: GenerateOptions) -> GenerateOptions:
         raise InvalidInput(f"device is {options.device!r}; it must be auto, cpu or cuda.")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise Unavailable("device is cuda, but torch sees no CUDA device here. Use --device cpu.")
-    if options.device == "cuda":
-        raise Unavailable("The captures pipeline runs on the CPU in this version. Use --device cpu or auto.")
+    if options.seconds is not None and not (math.isfinite(options.seconds) and options.seconds > 0):
+        raise InvalidInput(f"seconds is {options.seconds}; it must be a positive number, or None for no limit.")
+    if options.when_short not in ("reduce", "fail"):
+        raise InvalidInput(f"when_short is {options.when_short!r}; it must be reduce or fail.")
+    device = options.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     reconstructor = "hull" if options.reconstructor == "auto" else options.reconstructor
     RECONSTRUCTORS.get(reconstructor)
-    return dataclasses.replace(options, reconstructor=reconstructor, device="cpu")
+    return dataclasses.replace(options, reconstructor=reconstructor, device=device)
 
 
 def _from_views(
     views: PosedViews, options: GenerateOptions, report: Report | None, cancel: CancelToken | None
 ) -> Result:
-    preset = PRESETS[options.quality]
+    begin = time.perf_counter()
+    fitted = _fitted(views, options)
+    job, preset = fitted.job, fitted.job.preset
     weights = dict(preset.weights) if options.refine else {k: v for k, v in preset.weights.items() if k != "refine"}
     tell = StageReporter(report, cancel, weights)
     clock = _Clock()
@@ -169,35 +128,49 @@ def _from_views(
         "quality": options.quality,
         "reconstructor": options.reconstructor,
         "seed": options.seed,
+        "device": options.device,
         "used_depth": views.depth is not None,
+        "reduced": fitted.reduced,
     }
+    for sentence in fitted.reduced:
+        log.warning("Memory is short: %s", sentence)
+        tell("prepare", 0.0, f"Memory is short: {sentence}")
     if views.num_views < 4:
         log.warning("%d views show little of an object: sides that no view sees are guessed.", views.num_views)
 
     with clock("prepare"):
         tell("prepare", 0.0, "Finding the object")
-        normalised = normalise_views(views)
+        host = normalise_views(_resized(views.to("cpu"), job))
+        # bounds and origins stay on the host: grids are laid out there
+        normalised = dataclasses.replace(
+            host, views=host.views.to(options.device), silhouettes=host.silhouettes.to(options.device)
+        )
     with clock("reconstruct"):
         tell("reconstruct", 0.0, "Reconstructing")
         settings = ReconstructorSettings(resolution=preset.hull_resolution, faces=preset.surfels, device=options.device)
         reconstructor: Reconstructor = RECONSTRUCTORS.get(options.reconstructor)(settings)
-        start = reconstructor.reconstruct(normalised)
+        start = reconstructor.reconstruct(host)
+        start = dataclasses.replace(start, surfels=start.surfels.to(options.device))
         if options.refine and start.scaffold is None:
             start = _with_scaffold(start.surfels, normalised, preset)
         surfels = start.surfels
     if options.refine:
         with clock("refine"):
             tell("refine", 0.0, "Refining")
-            refined = refine(start, normalised.views, preset.refine, seed=options.seed, report=tell.stage("refine"))
+            wishes = preset.refine
+            if options.seconds is not None:
+                left = seconds_for_refinement(options.seconds, time.perf_counter() - begin, clock.seconds, preset)
+                wishes = dataclasses.replace(wishes, seconds=left)
+            refined = refine(start, normalised.views, wishes, seed=options.seed, report=tell.stage("refine"))
             surfels = refined.surfels
-            facts["input_psnr"] = round(refined.psnr, 2)
+            facts |= {"input_psnr": round(refined.psnr, 2), "steps": refined.steps, "stopped": refined.stopped}
     with clock("mesh"):
         tell("mesh", 0.0, "Extracting the mesh")
-        mesh = _mesh(surfels, normalised, preset, options, tell)
+        mesh = _mesh(surfels, normalised, host, job, tell)
         facts["faces"] = len(mesh.faces)
     with clock("texture"):
         tell("texture", 0.0, "Unwrapping")
-        textured = _texture(mesh, surfels, normalised, preset, options.texture_size, tell)
+        textured = _texture(mesh, surfels, host, job, tell)
     with clock("export"):
         tell("export", 0.0, "Placing")
         world = normalised.to_world.apply(torch.from_numpy(textured.vertices.astype(np.float64))).numpy()
@@ -206,6 +179,42 @@ def _from_views(
     facts["seconds"] = {k: round(v, 2) for k, v in clock.seconds.items()}
     log.info("made %d faces in %.1f s", len(textured.faces), sum(clock.seconds.values()))
     return Result(textured, surfels, normalised.to_world, clock.seconds, facts)
+
+
+def _fitted(views: PosedViews, options: GenerateOptions) -> Fitted:
+    """The job in the memory there is. Raises: OutOfMemory."""
+    height, width = views.cameras.height, views.cameras.width
+    job = job_of(options, num_views=views.num_views, height=height, width=width, has_depth=views.depth is not None)
+    return fit_to_memory(job, free_memory(options.device), when_short=options.when_short)
+
+
+def _resized(views: PosedViews, job: Job) -> PosedViews:
+    """The views averaged down to the size of the job, colours by coverage; depth as it is at the nearest pixel."""
+    size = (job.height, job.width)
+    if size == (views.cameras.height, views.cameras.width):
+        return views
+    alpha = F.interpolate(views.alpha, size, mode="area")
+    rgb = F.interpolate(views.rgb * views.alpha, size, mode="area") / alpha.clamp_min(1e-6)
+    depth = None if views.depth is None else F.interpolate(views.depth, size, mode="nearest")
+    return PosedViews(rgb.clamp(0, 1), alpha, resize_cameras(views.cameras, *size), depth)
+
+
+def seconds_for_refinement(budget: float, elapsed: float, measured: dict[str, float], preset: Preset) -> float:
+    """What a budget leaves for refinement after `elapsed` seconds, when meshing, texture and export are paid for.
+
+    Their cost is that of the preset, times how much slower or faster than expected this machine was so far (`measured`,
+    seconds by stage); at least a tenth of a second, as refinement takes a few steps in any case.
+    """
+    known = sum(preset.weights[stage] for stage in measured)
+    pace = min(max(sum(measured.values()) / known, 0.5), 3.0) if known else 1.0
+    after = pace * sum(preset.weights[stage] for stage in ("mesh", "texture", "export"))
+    left = budget - elapsed - after
+    if left < 0.1:
+        log.warning(
+            "%.1f s are too few for this job: %.1f s have passed and the stages after refinement take about %.1f s.",
+            budget, elapsed, after,
+        )  # fmt: skip
+    return max(left, 0.1)
 
 
 def _with_scaffold(surfels: Surfels, views: NormalisedViews, preset: Preset) -> Reconstruction:
@@ -217,7 +226,7 @@ def _with_scaffold(surfels: Surfels, views: NormalisedViews, preset: Preset) -> 
     lying = surfels_on_faces(
         torch.from_numpy(vertices), torch.from_numpy(faces), torch.full((count,), 0.95), torch.full((count, 3), 0.5)
     )
-    return Reconstruction(lying, Mesh(vertices, faces))
+    return Reconstruction(lying.to(surfels.means.device), Mesh(vertices, faces))
 
 
 def _fused(
@@ -229,7 +238,7 @@ def _fused(
     report: Callable[[float], None] | None = None,
 ) -> Grid:
     """Depth of the surfels from all around as one field, cut to what silhouettes and depth of the inputs allow."""
-    cameras = _survey(preset.fuse_views, preset.fuse_size)
+    cameras = _survey(preset.fuse_views, preset.fuse_size).to(surfels.means.device)
     outputs = []
     for i in range(0, cameras.num_views, 4):
         if report is not None:
@@ -243,21 +252,26 @@ def _fused(
     return Grid(torch.minimum(fused.field + swell, solid.resample(fused).field), fused.origin, fused.spacing)
 
 
-def _mesh(
-    surfels: Surfels, views: NormalisedViews, preset: Preset, options: GenerateOptions, tell: StageReporter
-) -> Mesh:
-    """Surfels -> depth from all around -> TSDF, cut to the silhouettes -> a clean mesh whose outlines are those of the inputs."""
+def _mesh(surfels: Surfels, views: NormalisedViews, host: NormalisedViews, job: Job, tell: StageReporter) -> Mesh:
+    """Surfels -> depth from all around -> TSDF, cut to the silhouettes -> a clean mesh whose outlines are those of the inputs.
+
+    Args:
+        views: On the device of the surfels.
+        host: The same on the CPU.
+    """
     # refined surfels end short of the outline by about the width of their soft edge
-    swell = preset.swell if options.refine else 0.0
-    field = _fused(surfels, views, preset, swell=swell, report=lambda f: tell("mesh", 0.4 * f, "Extracting the mesh"))
+    swell = job.preset.swell if job.refine else 0.0
+    field = _fused(
+        surfels, views, job.preset, swell=swell, report=lambda f: tell("mesh", 0.4 * f, "Extracting the mesh")
+    )
     mesh = extract_surface(field)
     tell("mesh", 0.6, "Cleaning the mesh")
     mesh = clean_mesh(mesh)
     tell("mesh", 0.7, "Simplifying the mesh")
-    mesh = decimate(mesh, options.target_faces)
-    if options.refine:
+    mesh = decimate(mesh, job.target_faces)
+    if job.refine:
         tell("mesh", 0.8, "Fitting the outlines")
-        mesh = snap_to_silhouettes(mesh, views.silhouettes, views.views.cameras)
+        mesh = snap_to_silhouettes(mesh, host.silhouettes, host.views.cameras)
     # what simplifying and fitting have made tiny is a crumb, not a part
     return drop_small_parts(mesh, min_fraction=0.012)
 
@@ -269,20 +283,18 @@ def _survey(count: int, size: int) -> Cameras:
     return fibonacci_cameras(count, radius=radius, fovy=fovy, height=size, width=size)
 
 
-def _texture(
-    mesh: Mesh, surfels: Surfels, views: NormalisedViews, preset: Preset, texture_size: int, tell: StageReporter
-) -> TexturedMesh:
+def _texture(mesh: Mesh, surfels: Surfels, host: NormalisedViews, job: Job, tell: StageReporter) -> TexturedMesh:
     """The input views on the mesh; where none of them looks, what the surfels show."""
-    unwrapped = unwrap(mesh, texture_size=texture_size)
+    unwrapped = unwrap(mesh, texture_size=job.texture_size)
     tell("texture", 0.3, "Baking the texture")
-    cameras = _survey(16, preset.fuse_size)
-    rendered = render_surfels(surfels, cameras, background=torch.zeros(3))
+    cameras = _survey(16, job.preset.fuse_size).to(surfels.means.device)
+    rendered = render_surfels(surfels, cameras, background=surfels.means.new_zeros(3))
     straight = (rendered.rgb / rendered.alpha.clamp_min(1e-4)).clamp(0, 1)
     fill = PosedViews(straight, rendered.alpha.clamp(0, 1), cameras)
     return bake_texture(
         unwrapped,
-        views.views,
-        texture_size=texture_size,
+        host.views,
+        texture_size=job.texture_size,
         fill_views=fill,
         report=lambda fraction: tell("texture", 0.35 + 0.65 * fraction),
     )

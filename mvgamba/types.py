@@ -154,6 +154,7 @@ class SourceImage:
 
 
 Quality = Literal["draft", "standard", "high"]
+WhenShort = Literal["reduce", "fail"]
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,11 @@ class GenerateOptions:
     """Edge length of the base colour texture in pixels, 128 to 8192."""
     seed: int = 0
     device: str = "auto"
+    """auto, cpu or cuda; auto is cuda where there is one."""
+    seconds: float | None = None
+    """Budget of wall time for the whole job: refinement gets what the other stages leave. None for no limit."""
+    when_short: WhenShort = "reduce"
+    """When memory does not suffice: take cheaper settings and say which, or fail."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,6 +72,7 @@ def options_from_proto(message: pb.Options) -> Options:
         texture_size=message.texture_size or DEFAULTS.texture_size,
         seed=message.seed if message.HasField("seed") else None,
         device=message.device or DEFAULTS.device,
+        seconds=message.seconds if message.HasField("seconds") else None,
     )
 
 
@@ -87,6 +88,7 @@ def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
             texture_size=options.texture_size,
             seed=options.seed,
             device=options.device,
+            seconds=options.seconds,
         ),
     )
     match spec.source:

@@ -103,6 +103,8 @@ class Options:
     texture_size: int = 1024
     seed: int | None = None
     device: str = "auto"
+    seconds: float | None = None
+    """Budget of wall time; None for no limit."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,10 @@ def check_options(options: Options, limits: Limits) -> None:
         raise InvalidInput(f"options.seed is {options.seed}; it must lie between 0 and {MAX_SEED - 1}.")
     if not _DEVICE.fullmatch(options.device):
         raise InvalidInput(f"options.device is {options.device[:80]!r}; it must be auto, cpu, cuda or cuda:N.")
+    if options.seconds is not None and not (math.isfinite(options.seconds) and options.seconds > 0):
+        raise InvalidInput(
+            f"options.seconds is {options.seconds}; it must be a positive number, or not set for no limit."
+        )
     if not 0 < len(options.reconstructor) <= 64:
         raise InvalidInput("options.reconstructor must have 1 to 64 characters; auto takes the best there is.")
 

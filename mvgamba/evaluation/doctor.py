@@ -13,9 +13,11 @@ import psutil
 import torch
 
 from mvgamba import __version__
-from mvgamba.errors import MVGambaError
+from mvgamba.errors import MVGambaError, OutOfMemory
 from mvgamba.kernels import all_kernels
+from mvgamba.planning import GIB, fit_to_memory, free_memory, job_of, plan
 from mvgamba.reconstructor import RECONSTRUCTORS
+from mvgamba.types import GenerateOptions
 
 PACKAGES = (
     "torch",
@@ -36,6 +38,12 @@ OPTIONAL = {
     "nvdiffrast": "nvdiffrast",
     "diffusers": "diffusers",
 }
+
+
+CUDA_NOTE = (
+    "The pipeline takes the CUDA device by itself, but has not been run on one yet: its CUDA kernels are compiled ahead of time "
+    "and checked block by block on a CPU. Use --device cpu if a result looks wrong."
+)
 
 
 def examine(*, self_test: bool = True) -> dict[str, Any]:
@@ -61,6 +69,7 @@ def examine(*, self_test: bool = True) -> dict[str, Any]:
             chosen = next((v for v, reason in reasons.items() if reason is None), None)
             table[name] = {"uses": chosen, "why_not": {v: r for v, r in reasons.items() if r is not None}}
         facts["kernels"][device] = table
+    facts["notes"] = [CUDA_NOTE] if torch.cuda.is_available() else []
     problems = []
     if memory.available < 2 * 2**30:
         problems.append("Less than 2 GiB of memory is free; standard quality needs up to 3 GiB. Close other programs.")
@@ -94,8 +103,71 @@ def to_text(facts: dict[str, Any]) -> str:
     if "self_test" in facts:
         test = facts["self_test"]
         lines.append(f"Self-test  {'passed' if test['passed'] else 'FAILED'} in {test['seconds']} s: {test['message']}")
+    lines += [f"Note: {note}" for note in facts["notes"]]
     lines += [f"Problem: {problem}" for problem in facts["problems"]]
     lines.append("Healthy." if facts["healthy"] else "Not healthy.")
+    return "\n".join(lines)
+
+
+def examine_plan(options: GenerateOptions, *, views: int, image_size: int, has_depth: bool = False) -> dict[str, Any]:
+    """How much memory a job would take, what is free, and what would be done about it, as plain values.
+
+    Raises: InvalidInput, Unavailable for options that no job could have.
+    """
+    from mvgamba.pipeline import check_options
+
+    options = check_options(options)
+    job = job_of(options, num_views=views, height=image_size, width=image_size, has_depth=has_depth)
+    wanted, memory = plan(job), free_memory(options.device)
+    in_gib = lambda table: {k: round(v / GIB, 2) for k, v in table.items()}  # noqa: E731
+    facts: dict[str, Any] = {
+        "settings": {
+            "quality": options.quality,
+            "views": views,
+            "image_size": image_size,
+            "depth": has_depth,
+            "faces": options.target_faces,
+            "texture": options.texture_size,
+            "refine": options.refine,
+            "device": options.device,
+        },
+        "stages_gib": in_gib(wanted.stages),
+        "device_stages_gib": in_gib(wanted.device_stages),
+        "peak_gib": round(wanted.peak / GIB, 2),
+        "free_gib": round(memory.available / GIB, 2),
+        "device_peak_gib": None if not wanted.device_stages else round(wanted.device_peak / GIB, 2),
+        "device_free_gib": None if memory.device_available is None else round(memory.device_available / GIB, 2),
+        "reduced": [],
+        "problem": None,
+    }
+    try:
+        facts["reduced"] = fit_to_memory(job, memory, when_short=options.when_short).reduced
+    except OutOfMemory as error:
+        facts["problem"] = str(error)
+    facts["fits"] = facts["problem"] is None
+    return facts
+
+
+def plan_to_text(facts: dict[str, Any]) -> str:
+    """The same for a person."""
+    s = facts["settings"]
+    depth = " with depth" if s["depth"] else ""
+    lines = [
+        f"{s['quality']} on {s['device']}: {s['views']} views of {s['image_size']} x {s['image_size']}{depth}, "
+        f"at most {s['faces']} faces, a texture of {s['texture']} pixels",
+        f"  {'stage':<14}{'memory':>10}" + ("   on the device" if facts["device_stages_gib"] else ""),
+    ]
+    for stage, gib in facts["stages_gib"].items():
+        on_device = f"{facts['device_stages_gib'][stage]:>12.2f} GiB" if facts["device_stages_gib"] else ""
+        lines.append(f"  {stage:<14}{gib:>6.2f} GiB{on_device}")
+    lines.append(f"  {'peak':<14}{facts['peak_gib']:>6.2f} GiB of {facts['free_gib']:.2f} GiB that are free")
+    if facts["device_peak_gib"] is not None:
+        lines.append(
+            f"  {'on the device':<14}{facts['device_peak_gib']:>6.2f} GiB of {facts['device_free_gib']:.2f} GiB that are free "
+            "(counted, not yet measured on a GPU)"
+        )
+    lines += [f"Memory is short: {sentence}" for sentence in facts["reduced"]]
+    lines.append(facts["problem"] or ("It fits as it is." if not facts["reduced"] else "It fits with these settings."))
     return "\n".join(lines)
 
 

@@ -109,6 +109,12 @@ def test_a_finished_job_has_its_times_and_its_assets_in_order(service):
         ),
         (pb.JobSpec(text=pb.TextSource(prompt="x"), options=pb.Options(seed=2**31)), "INVALID_INPUT", "seed"),
         (pb.JobSpec(text=pb.TextSource(prompt="x"), options=pb.Options(device="tpu")), "INVALID_INPUT", "device"),
+        (pb.JobSpec(text=pb.TextSource(prompt="x"), options=pb.Options(seconds=0.0)), "INVALID_INPUT", "seconds"),
+        (
+            pb.JobSpec(text=pb.TextSource(prompt="x"), options=pb.Options(seconds=float("nan"))),
+            "INVALID_INPUT",
+            "seconds",
+        ),
         (pb.JobSpec(text=pb.TextSource(prompt="x"), options=pb.Options(quality=99)), "INVALID_INPUT", "quality"),
         (pb.JobSpec(capture=pb.CaptureSource()), "INVALID_INPUT", "capture.views"),
         (pb.JobSpec(capture=pb.CaptureSource(views=[pb.PosedView()] * 10_000)), "INVALID_INPUT", "10000 views"),

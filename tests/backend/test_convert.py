@@ -54,6 +54,7 @@ specs = st.builds(
         texture_size=sizes,
         seed=st.none() | st.integers(0, 2**32 - 1),
         device=names,
+        seconds=st.none() | numbers,
     ),
     st.text(),
 )

@@ -54,6 +54,7 @@ options = st.builds(
     texture_size=st.integers(1, 2**32 - 1),
     seed=st.none() | st.integers(0, 2**32 - 1),
     device=st.text(min_size=1),
+    seconds=st.none() | st.floats(0.1, 1e6),
 )
 specs = st.builds(JobSpec, sources, options, st.text())
 

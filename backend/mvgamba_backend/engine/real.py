@@ -66,6 +66,7 @@ def request_from_spec(spec: JobSpec, blobs: dict[str, Path]) -> GenerateRequest:
             seed=options.seed,
             # the worker sees only its own device, whatever number that has outside
             device=re.sub(r":\d+$", "", options.device),
+            seconds=options.seconds,
         ),
     )
 

@@ -143,7 +143,7 @@ class Camera(_message.Message):
     def __init__(self, camera_to_world: _Optional[_Iterable[float]] = ..., fx: _Optional[float] = ..., fy: _Optional[float] = ..., cx: _Optional[float] = ..., cy: _Optional[float] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("quality", "reconstructor", "refine", "target_faces", "texture_size", "seed", "device")
+    __slots__ = ("quality", "reconstructor", "refine", "target_faces", "texture_size", "seed", "device", "seconds")
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     RECONSTRUCTOR_FIELD_NUMBER: _ClassVar[int]
     REFINE_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,7 @@ class Options(_message.Message):
     TEXTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
     quality: Quality
     reconstructor: str
     refine: bool
@@ -158,7 +159,8 @@ class Options(_message.Message):
     texture_size: int
     seed: int
     device: str
-    def __init__(self, quality: _Optional[_Union[Quality, str]] = ..., reconstructor: _Optional[str] = ..., refine: _Optional[bool] = ..., target_faces: _Optional[int] = ..., texture_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ...) -> None: ...
+    seconds: float
+    def __init__(self, quality: _Optional[_Union[Quality, str]] = ..., reconstructor: _Optional[str] = ..., refine: _Optional[bool] = ..., target_faces: _Optional[int] = ..., texture_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("id", "request_id", "state", "progress", "error", "assets", "spec", "create_time", "start_time", "end_time", "last_sequence", "attempt")
