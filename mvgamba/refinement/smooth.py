@@ -106,8 +106,16 @@ class SmoothCoordinates:
 
 
 def factorised(matrix: sp.csc_matrix) -> Callable[[Tensor], Tensor]:
-    """Solves on the CPU; right-hand sides must be there as well."""
-    solver = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True})
+    """Solves for a symmetric positive definite matrix on the CPU; right-hand sides must be there as well."""
+    # SuperLU pads the leaves of the elimination tree to dense blocks of many columns: four times the numbers on a mesh
+    solver = splu(
+        matrix,
+        permc_spec="MMD_AT_PLUS_A",
+        diag_pivot_thresh=0.0,
+        relax=1,
+        panel_size=1,
+        options={"SymmetricMode": True},
+    )
     return lambda b: torch.from_numpy(solver.solve(b.numpy().astype(np.float64))).to(b.dtype)
 
 

@@ -11,13 +11,12 @@ import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from mvgamba.cameras import c2w_to_w2c_opencv, project
 from mvgamba.kernels.rasterize_mesh import rasterize_mesh
 from mvgamba.kernels.silhouettes import signed_distance_2d
-from mvgamba.refinement.smooth import edge_list, laplacian
+from mvgamba.refinement.smooth import edge_list, factorised, laplacian
 from mvgamba.types import Cameras, Mesh
 
 
@@ -44,7 +43,7 @@ def snap_to_silhouettes(
         normals = vertex_normals(vertices, faces)
         total, weight = _misses(vertices, normals, faces, silhouettes, cameras, reach)
         system = (smooth + sp.diags(weight)).tocsc()
-        move = splu(system, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}).solve(total)
+        move = factorised(system)(torch.from_numpy(total)).numpy()
         vertices = vertices + move[:, None] * normals
     return Mesh(vertices.astype(mesh.vertices.dtype), faces)
 

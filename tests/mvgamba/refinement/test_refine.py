@@ -13,13 +13,13 @@ from mvgamba.reconstructor.hull import HullReconstructor
 from mvgamba.reconstructor.normalise import normalise_views
 from mvgamba.refinement import targets
 from mvgamba.refinement.colors import spread_colors
-from mvgamba.refinement.refine import RefineOptions, refine
+from mvgamba.refinement.refine import RefineOptions, loss_weights, refine
 from mvgamba.refinement.schedule import FEWEST_STEPS, LANDING, WINDOW
 from mvgamba.refinement.snap import snap_to_silhouettes, vertex_normals
 from mvgamba.types import Mesh
 from tests.mvgamba.conftest import box, photograph
 
-QUICK = RefineOptions(steps=60, coarse_steps=20, image_size=96)
+QUICK = RefineOptions(steps=60, coarse_steps=20, image_size=96, views_per_step=2, least_gain=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,21 @@ def test_a_fit_that_gains_nothing_is_ended(ring, hull):
     ended = refine(hull, ring.views, still)
     # two windows to see that nothing is gained, then the landing
     assert (ended.steps, ended.stopped) == (2 * WINDOW + round(LANDING * 200), "gain")
+
+
+def test_few_views_and_known_depth_weaken_the_pull_of_area_and_time_eases_it(ring):
+    def area(views, depth, progress):
+        take = [i % 4 for i in range(views)]
+        posed = dataclasses.replace(
+            ring.views, rgb=ring.views.rgb[take], alpha=ring.views.alpha[take], cameras=ring.views.cameras[take],
+            depth=ring.views.alpha[take] if depth else None,
+        )  # fmt: skip
+        return loss_weights(RefineOptions(), posed, progress).area
+
+    assert area(8, False, 0.0) == max(area(v, False, 0.0) for v in range(1, 20))
+    assert area(8, True, 0.0) < 0.5 * area(8, False, 0.0)
+    assert area(8, False, 1.0) < 0.2 * area(8, False, 0.5)
+    assert area(4, False, 1.0) == area(4, False, 0.0) == area(1, False, 0.5)
 
 
 def test_a_step_sees_at_most_half_of_the_views(ring, hull):
