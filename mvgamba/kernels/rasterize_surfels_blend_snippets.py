@@ -67,7 +67,7 @@ BLEND = (
     VECTORS
     + TILE
     + r"""
-enum { CHUNK = 256 };
+enum { CHUNK = 256, AHEAD = 16 };
 for (;;) {
     const int tile = __atomic_fetch_add(job.next_tile.data, 1, __ATOMIC_RELAXED);
     if (tile >= tiles * job.num_views) break;
@@ -96,11 +96,17 @@ for (;;) {
         if (!busy) continue;
         unsigned short lists[16][CHUNK];
         int lengths[16] = {0};
-        for (int k = 0; k < size; ++k)
-            for (unsigned m = pixels::blocks(view_boxes + 4 * (wide)job.entries.data[2 * (offset + chunk + k)], x0, y0); m; m &= m - 1) {
+        const int* ids = job.entries.data + 2 * (offset + chunk);
+        for (int k = 0; k < size; ++k) {
+            if (k + AHEAD < size) __builtin_prefetch(view_boxes + 4 * (wide)ids[2 * (k + AHEAD)]);
+            const float* record = view_records + RECORD * (wide)ids[2 * k];  // neighbours in depth lie anywhere in memory
+            __builtin_prefetch(record);
+            __builtin_prefetch(record + RECORD - 1);
+            for (unsigned m = pixels::blocks(view_boxes + 4 * (wide)ids[2 * k], x0, y0); m; m &= m - 1) {
                 const int b = __builtin_ctz(m);
                 lists[b][lengths[b]++] = (unsigned short)k;
             }
+        }
         busy = false;
         for (int block = 0; block < 16; ++block) {
             if (!simd::any(alive[block])) continue;
@@ -202,6 +208,11 @@ for (;;) {
     }
     for (int k = begin[0]; k < begin[1]; ++k) {
         const int i = job.entries.data[2 * (offset + k)];
+        if (k + 8 < begin[1]) {
+            const float* later = view_records + RECORD * (wide)job.entries.data[2 * (offset + k + 8)];
+            __builtin_prefetch(later);
+            __builtin_prefetch(later + RECORD - 1);
+        }
         const float* s = view_records + RECORD * (wide)i;
         float* row = job.rows.data + RECORD * (offset + job.entries.data[2 * (offset + k) + 1]);
         unsigned m = (unsigned short)job.masks.data[offset + k];

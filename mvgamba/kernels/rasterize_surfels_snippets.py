@@ -141,6 +141,7 @@ for (int pass = 0; pass < 3; ++pass) {  // stable radix sort by depth, which is 
     int sum = 0;
     for (int i = 0; i < 2048; ++i) { const int c = histogram[pass][i]; histogram[pass][i] = sum; sum += c; }
     for (int i = 0; i < n; ++i) {
+        if (i + 16 < n) __builtin_prefetch(job.records.data + RECORD * (first + a[i + 16]) + 8);
         bits key; key.f = job.records.data[RECORD * (first + a[i]) + 8];
         b[histogram[pass][(key.u >> (11 * pass)) & 2047]++] = a[i];
     }
@@ -163,6 +164,7 @@ int* next = job.cursor.data + (wide)view * job.tiles_x * job.tiles_y;
 const int* counts = job.tile_begin.data + (wide)view * (job.tiles_x * job.tiles_y + 1);
 for (int t = 0; t < job.tiles_x * job.tiles_y; ++t) next[t] = counts[t];
 for (int k = 0; k < job.num_seen.data[view]; ++k) {
+    if (k + 16 < job.num_seen.data[view]) __builtin_prefetch(job.boxes.data + 4 * (first + job.order.data[first + k + 16]));
     const int i = job.order.data[first + k];
     const short* box = job.boxes.data + 4 * (first + i);
     int row = job.row_begin.data[first + i];
