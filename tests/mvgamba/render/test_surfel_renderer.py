@@ -7,6 +7,7 @@ import torch
 
 from mvgamba.cameras import orbit_cameras, project
 from mvgamba.errors import InvalidCameras, InvalidInput
+from mvgamba.kernels.rasterize_surfels import rasterize_surfels
 from mvgamba.render import depth_to_normals, render_surfels, unproject_depth
 from mvgamba.types import Cameras, Surfels
 
@@ -119,6 +120,24 @@ def test_batch_axes_are_as_many_calls():
     assert out.rgb.shape == (1, 2, 2, 3, 24, 24)
     torch.testing.assert_close(out.rgb[0, 1], render_surfels(second, cameras[2:4]).rgb)
     torch.testing.assert_close(out.depth[0, 0], render_surfels(first, cameras[:2]).depth)
+
+
+def test_all_scenes_go_through_the_kernel_at_once(monkeypatch):
+    calls = []
+    kernel = rasterize_surfels.function("warp-cpu")
+    monkeypatch.setitem(rasterize_surfels._functions, "warp-cpu", lambda *a, **k: calls.append(a) or kernel(*a, **k))
+    one, cameras = ball(50), ring(2, size=16)
+    scenes = Surfels(*(torch.stack([getattr(one, f)] * 3) for f in Surfels.__annotations__))
+    pictures = render_surfels(
+        scenes, Cameras(cameras.c2w.expand(3, 2, 4, 4), cameras.intrinsics.expand(3, 2, 3, 3), 16, 16)
+    )
+    assert len(calls) == 1
+    torch.testing.assert_close(pictures.normals[2], render_surfels(one, cameras).normals)
+    with pytest.raises(InvalidInput, match="At least one scene"):
+        render_surfels(
+            Surfels(*(getattr(scenes, f)[:0] for f in Surfels.__annotations__)),
+            Cameras(cameras.c2w.expand(0, 2, 4, 4), cameras.intrinsics.expand(0, 2, 3, 3), 16, 16),
+        )
 
 
 def test_bad_input_is_named():
