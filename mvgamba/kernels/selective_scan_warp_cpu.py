@@ -115,7 +115,7 @@ _BACKWARD = (
             gA[n] = (vec){};
         }
         const vec bias = load(delta_bias.data + d), skip = load(D.data + d);
-        vec g_skip = (vec){};
+        vec g_skip = (vec){}, g_shift = (vec){};
         for (int c = chunks - 1; c >= 0; --c) {
             const int begin = c * CHUNK, end = begin + CHUNK < length ? begin + CHUNK : length;
             const float* kept = states.data + (((size_t)b * chunks + c) * NS) * channels + d;
@@ -176,10 +176,12 @@ _BACKWARD = (
                 store(gu.data + at, g * skip + gx * dt);
                 gdt += gx * ut;
                 if (use_softplus) gdt *= sigmoid(load(delta.data + row * delta_row + d) + bias);
+                g_shift += gdt;
                 store(gdelta.data + at, gdt);
             }
         }
         store(g_D.data + (size_t)b * channels + d, g_skip);
+        store(g_bias.data + (size_t)b * channels + d, g_shift);
         for (int n = 0; n < NS; ++n) {
             store(g_A.data + ((size_t)b * NS + n) * channels + d, gA[n]);
             store(g_h0.data + ((size_t)b * NS + n) * channels + d, gh[n]);
@@ -227,7 +229,7 @@ def _kernels(states: int) -> tuple[Any, Any]:
         u_row: int, delta_row: int, z_row: int, b_row: int, c_row: int,
         u: array, delta: array, A: array, B: array, C: array, D: array, z: array, delta_bias: array, states: array,
         gy: array, g_last: array, gu: array, gdelta: array, g_A: array, gB: array, gC: array, g_D: array, gz: array,
-        g_h0: array,
+        g_h0: array, g_bias: array,
     ): ...
 
     @wp.kernel(enable_backward=False, module="unique")
@@ -237,11 +239,11 @@ def _kernels(states: int) -> tuple[Any, Any]:
         u_row: int, delta_row: int, z_row: int, b_row: int, c_row: int,
         u: array, delta: array, A: array, B: array, C: array, D: array, z: array, delta_bias: array, states: array,
         gy: array, g_last: array, gu: array, gdelta: array, g_A: array, gB: array, gC: array, g_D: array, gz: array,
-        g_h0: array,
+        g_h0: array, g_bias: array,
     ):
         scan_backward(begin + wp.tid(), workers, batch, length, channels, use_softplus, has_z,
                       u_row, delta_row, z_row, b_row, c_row, u, delta, A, B, C, D, z, delta_bias, states,
-                      gy, g_last, gu, gdelta, g_A, gB, gC, g_D, gz, g_h0)
+                      gy, g_last, gu, gdelta, g_A, gB, gC, g_D, gz, g_h0, g_bias)
     # fmt: on
 
     return selective_scan_forward, selective_scan_backward
@@ -284,12 +286,13 @@ class _Scan(torch.autograd.Function):
         gu, gdelta = (u.new_empty(batch, length, channels) for _ in range(2))
         gz = u.new_empty((batch, length, channels) if ctx.has_z else (0,))
         gB, gC = (torch.zeros((workers, *B.shape)) for _ in range(2))
-        gA, gD, gh0 = torch.empty(batch, n, channels), torch.empty(batch, channels), torch.empty(batch, n, channels)
-        outputs = [gu, gdelta, gA, gB, gC, gD, gz, gh0]
+        gA, gh0 = torch.empty(batch, n, channels), torch.empty(batch, n, channels)
+        gD, g_bias = torch.empty(batch, channels), torch.empty(batch, channels)
+        outputs = [gu, gdelta, gA, gB, gC, gD, gz, gh0, g_bias]
         arrays = addresses([*tensors, states, gy.contiguous(), g_last.contiguous(), *outputs])
         launch_chunks(_kernels(n)[1], workers, [workers, *ctx.sizes, *arrays])
         return (
-            gu, gdelta, gA.sum(0), gB.sum(0), gC.sum(0), gD.sum(0), gz if ctx.has_z else None, gdelta.sum((0, 1)), gh0,
+            gu, gdelta, gA.sum(0), gB.sum(0), gC.sum(0), gD.sum(0), gz if ctx.has_z else None, g_bias.sum(0), gh0,
             None, None, None,
         )  # fmt: skip
 

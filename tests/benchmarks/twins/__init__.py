@@ -1,0 +1,1 @@
+"""The same operations as careful authors would write them elsewhere: peers that benchmarks build on the spot."""
