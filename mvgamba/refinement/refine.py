@@ -43,7 +43,7 @@ class RefineOptions:
     steps: int = 240
     """At most."""
     views_per_step: int = 4
-    """Rasterized by one call; at most half of the views there are. With all four of four, open things lost 0.9 dB."""
+    """Rasterized by one call; at most half of the views there are, a quarter where they have depth (see the README)."""
     image_size: int = 256
     """Longest side of the images that are compared; inputs are averaged down to it, never up."""
     coarse_steps: int = 60
@@ -51,7 +51,7 @@ class RefineOptions:
     seconds: float | None = None
     """Budget of wall time for the steps; None takes what they take. Step sizes fall with the time that is spent, so that a
     short fit ends as gently as a long one."""
-    least_gain: float = 0.03
+    least_gain: float = 0.02
     """The fit ends early when the mean by which the views are missed falls by less than this share of the one before; 0 never
     ends it."""
     smoothness: float = 12.0
@@ -123,7 +123,7 @@ def refine(
         start, coarse, smoothness=options.smoothness,
         vertex_lr=options.vertex_lr, color_lr=options.color_lr, opacity_lr=options.opacity_lr,
     )  # fmt: skip
-    views_per_step = min(options.views_per_step, -(-views.num_views // 2))
+    views_per_step = min(options.views_per_step, -(-views.num_views // (2 if views.depth is None else 4)))
     schedule = Schedule(
         options.steps,
         pass_steps=-(-views.num_views // views_per_step),
