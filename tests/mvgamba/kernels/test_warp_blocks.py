@@ -1,7 +1,6 @@
 """The words of kernels in blocks: what they mean when fibers run them, and that every CUDA kernel compiles without a device."""
 
 import importlib
-from pathlib import Path
 
 import pytest
 import torch
