@@ -29,6 +29,7 @@ from mvgamba.refinement.snap import snap_to_silhouettes
 from mvgamba.render import render_surfels
 from mvgamba.render.face_surfels import surfels_on_faces
 from mvgamba.texturing.bake import bake_texture
+from mvgamba.texturing.optimise import optimise_texture
 from mvgamba.texturing.unwrap import unwrap
 from mvgamba.types import (
     Cameras,
@@ -291,13 +292,20 @@ def _texture(mesh: Mesh, surfels: Surfels, host: NormalisedViews, job: Job, tell
     rendered = render_surfels(surfels, cameras, background=surfels.means.new_zeros(3))
     straight = (rendered.rgb / rendered.alpha.clamp_min(1e-4)).clamp(0, 1)
     fill = PosedViews(straight, rendered.alpha.clamp(0, 1), cameras)
-    return bake_texture(
+    share = 0.3 if job.preset.optimise_texture else 0.65
+    textured = bake_texture(
         unwrapped,
         host.views,
         texture_size=job.texture_size,
         fill_views=fill,
-        report=lambda fraction: tell("texture", 0.35 + 0.65 * fraction),
+        report=lambda fraction: tell("texture", 0.35 + share * fraction),
     )
+    if job.preset.optimise_texture:
+        tell("texture", 0.65, "Fitting the texture")
+        textured = optimise_texture(
+            textured, host.views, report=lambda fraction: tell("texture", 0.65 + 0.35 * fraction)
+        )
+    return textured
 
 
 class _Clock:

@@ -24,7 +24,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_views_become_a_glb_with_the_facts_inside(box_capture, tmp_path):
-    done = run("views", box_capture, "-o", tmp_path / "box.glb", *QUICK, "--json")
+    done = run("views", box_capture, "-o", tmp_path / "box.glb", *QUICK, "--seconds", 100, "--json")
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     fractions = [e["fraction"] for e in events if e["event"] == "progress"]
@@ -32,6 +32,7 @@ def test_views_become_a_glb_with_the_facts_inside(box_capture, tmp_path):
     assert events[-1]["event"] == "done" and events[-1]["reconstructor"] == "hull" and events[-1]["faces"] <= 1000
     assert set(events[-1]["seconds"]) == {"prepare", "reconstruct", "refine", "mesh", "texture", "export"}
     assert len(read_glb(tmp_path / "box.glb").faces) == events[-1]["faces"]
+    assert events[-1]["stopped"] in ("steps", "seconds") and events[-1]["reduced"] == []
     content = (tmp_path / "box.glb").read_bytes()
     assert b'"quality":"draft"' in content.replace(b'": "', b'":"')
 
@@ -65,11 +66,11 @@ def test_an_interrupt_stops_soon_and_leaves_no_file(box_capture, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("arguments", [("--faces", "5"), ("--texture", "10"), ("--seed", "-3")])
+@pytest.mark.parametrize("arguments", [("--faces", "5"), ("--texture", "10"), ("--seed", "-3"), ("--seconds", "-1")])
 def test_a_bad_option_is_bad_input(box_capture, tmp_path, arguments):
     done = run("views", box_capture, "-o", tmp_path / "box.glb", *arguments, "--json")
     assert done.returncode == 2
-    assert json.loads(done.stdout)["reason"] == "INVALID_INPUT" and "must lie between" in done.stderr
+    assert json.loads(done.stdout)["reason"] == "INVALID_INPUT" and "must " in done.stderr
 
 
 def test_a_missing_folder_is_bad_input(tmp_path):
@@ -125,6 +126,14 @@ def test_doctor_tests_itself_and_explains_each_kernel():
 def test_doctor_speaks_to_people_too():
     done = run("doctor", "--no-self-test")
     assert "Kernels on cpu" in done.stdout and "selective_scan" in done.stdout
+
+
+def test_doctor_plans_a_job_without_running_it():
+    done = run("doctor", "--plan", "--quality", "high", "--views", 24, "--image-size", 512, "--texture", 2048, "--json")
+    facts = json.loads(done.stdout)
+    assert facts["settings"] | {"quality": "high", "views": 24, "image_size": 512, "texture": 2048} == facts["settings"]
+    assert set(facts["stages_gib"]) == {"prepare", "reconstruct", "refine", "mesh", "texture", "export"}
+    assert done.returncode == (0 if facts["fits"] else 1)
 
 
 def test_eval_writes_a_table_a_report_and_sheets(box_capture, tmp_path):

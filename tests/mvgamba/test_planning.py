@@ -108,9 +108,7 @@ def test_a_short_device_is_told_from_short_main_memory():
         fit_to_memory(wanted, memory(64, device=0.1))
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"), [({"views": 0}, "views is 0"), ({"size": 0}, "height is 0")]
-)
+@pytest.mark.parametrize(("changes", "words"), [({"views": 0}, "views is 0"), ({"size": 0}, "height is 0")])
 def test_impossible_sizes_are_refused(changes, words):
     with pytest.raises(InvalidInput, match=words):
         job(**changes)
