@@ -18,7 +18,7 @@ from mvgamba.cameras import fibonacci_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
 from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
-from mvgamba.planning import PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
+from mvgamba.planning import FILL_VIEWS, PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
 from mvgamba.progress import CancelToken, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.hull import hull_field
@@ -288,7 +288,7 @@ def _texture(mesh: Mesh, surfels: Surfels, host: NormalisedViews, job: Job, tell
     """The input views on the mesh; where none of them looks, what the surfels show."""
     unwrapped = unwrap(mesh, texture_size=job.texture_size)
     tell("texture", 0.3, "Baking the texture")
-    cameras = _survey(16, job.preset.fuse_size).to(surfels.means.device)
+    cameras = _survey(FILL_VIEWS, job.preset.fuse_size).to(surfels.means.device)
     rendered = render_surfels(surfels, cameras, background=surfels.means.new_zeros(3))
     straight = (rendered.rgb / rendered.alpha.clamp_min(1e-4)).clamp(0, 1)
     fill = PosedViews(straight, rendered.alpha.clamp(0, 1), cameras)

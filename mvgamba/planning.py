@@ -2,7 +2,7 @@
 
 The peak of main memory of a stage is a sum over what grows with the settings (`_loads`), each times bytes per unit
 (`_BYTES`). The bytes were fitted to peaks of the resident set measured stage by stage in processes of their own, for 8 to 64
-views of 256 to 1024 pixels, all qualities, textures of 1024 to 8192 pixels and 20,000 to 200,000 faces, on a bumpy ball; then raised until no measured peak lay above the plan. What an object is like moves a peak by about
+views of 256 to 1024 pixels, all qualities, textures of 512 to 8192 pixels and 5,000 to 200,000 faces, on a bumpy ball; then raised until no measured peak lay above the plan. What an object is like moves a peak by about
 as much as the margin: the plan is for one that fills the pictures.
 
 Device memory is counted from the sizes of the tensors on the device. It has not been compared with a device yet.
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 GIB = 2**30
 MIB = 2**20
+FILL_VIEWS = 16
+"""From which what no input sees is rendered for the texture."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def _loads(job: Job) -> dict[str, float]:
         "fit_pixels": job.num_views * min(job.height * job.width, preset.refine.image_size**2) if job.refine else 0,
         "surfels": preset.surfels,
         "survey_pixels": preset.fuse_views * preset.fuse_size**2,
+        "fill_pixels": FILL_VIEWS * preset.fuse_size**2,
         "cells": preset.fuse_resolution**3,
         "faces": job.target_faces,
         "texels": texels,
@@ -177,22 +180,29 @@ def _loads(job: Job) -> dict[str, float]:
 
 
 _BASE: dict[str, float] = {
-    "prepare": 439.0,
+    "prepare": 435.0,
     "reconstruct": 433.0,
     "refine": 503.0,
-    "mesh": 503.0,
-    "texture": 488.0,
-    "export": 669.0,
+    "mesh": 520.0,
+    "texture": 380.0,
+    "export": 637.0,
 }
 """MiB: interpreter, libraries and compiled kernels."""
 
 _BYTES: dict[str, dict[str, float]] = {
-    "prepare": {"view_pixels": 20.5, "depth_pixels": 7.9, "pixels_of_a_view": 44.6},
+    "prepare": {"view_pixels": 21.4, "depth_pixels": 7.72, "pixels_of_a_view": 40.7},
     "reconstruct": {"view_pixels": 20.8, "depth_pixels": 15.7, "surfels": 750.0},
-    "refine": {"view_pixels": 20.8, "depth_pixels": 13.1, "fit_pixels": 161.0, "surfels": 3820.0},
-    "mesh": {"view_pixels": 68.1, "fit_pixels": 17.9, "cells": 21.6, "survey_pixels": 142.0, "faces": 285.0},
-    "texture": {"view_pixels": 265.0, "survey_pixels": 226.0, "texels": 97.8, "looks": 16.5},
-    "export": {"view_pixels": 86.0, "depth_pixels": 53.1, "survey_pixels": 72.6, "texels": 5.01, "looks": 1.17},
+    "refine": {"view_pixels": 20.7, "depth_pixels": 13.2, "fit_pixels": 161.0, "surfels": 3820.0},
+    "mesh": {"view_pixels": 65.5, "fit_pixels": 22.6, "cells": 11.0, "survey_pixels": 146.0, "faces": 285.0},
+    "texture": {"view_pixels": 238.0, "fill_pixels": 519.0, "texels": 98.8, "looks": 23.6},
+    "export": {
+        "view_pixels": 68.3,
+        "depth_pixels": 73.4,
+        "cells": 11.0,
+        "survey_pixels": 50.5,
+        "texels": 6.59,
+        "looks": 7.31,
+    },
 }
 """By stage, of each unit of each load."""
 
