@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 MOST_TEXELS = 1 << 18
 """Texels looked at in one go."""
+CACHED_TEXELS = 1 << 13
+"""Texels blended in one go: the colours of a few views for so many stay in a core's cache."""
 GAIN_TEXELS = 20_000
 """Texels that views are compared at to find their exposure."""
 
@@ -128,6 +130,12 @@ def blend(
     colors: Float[Tensor, "V M 3"], weights: Float[Tensor, "V M"], options: BakeOptions
 ) -> tuple[Float[Tensor, "M 3"], Float[Tensor, "M"]]:
     """One colour per texel from those of the views, by a mean that leaves out who disagrees, and the sum of weights."""
+    if weights.shape[1] > CACHED_TEXELS:
+        parts = [
+            blend(c, w, options)
+            for c, w in zip(colors.split(CACHED_TEXELS, 1), weights.split(CACHED_TEXELS, 1), strict=True)
+        ]
+        return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
     total = weights.sum(0)
     weights = weights / weights.amax(0).clamp_min(1e-30)  # seen at a grazing angle only, all are tiny
     robust = weights
