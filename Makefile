@@ -45,9 +45,18 @@ check: .venv/ready
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 
-bench: .venv/ready
-	$(BIN)/python -m pytest --version >/dev/null
-	for b in tests/benchmarks/bench_*.py; do $(BIN)/python $$b || exit 1; done
+# Peers that are only measured against: matplotlib draws, numba is a twin, Open3D (1.1 GB) has an environment of its own.
+.venv/bench-ready: .venv/ready
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable ".[bench]"
+	touch $@
+
+.venv-open3d/ready:
+	$(PYTHON) -m venv .venv-open3d
+	.venv-open3d/bin/python $(PIP) "open3d>=0.19" || echo "Open3D cannot be had here; its row will be missing."
+	touch $@
+
+bench: .venv/bench-ready .venv-open3d/ready
+	MVGAMBA_OPEN3D_PYTHON=$(CURDIR)/.venv-open3d/bin/python $(BIN)/python tests/benchmarks/run_bench.py
 
 protos: .venv/ready
 	$(BIN)/python protos/generate.py
@@ -55,9 +64,11 @@ protos: .venv/ready
 addon: .venv/ready .venv-bpy45/ready
 	.venv-bpy45/bin/python blender_addon/build_addon.py --out dist
 
-# On a machine with a CUDA device; says what there is to run and runs it.
-gpu: .venv/ready
-	$(BIN)/python tests/gpu/run.py
+# On a machine with a CUDA device: correctness, training, timings, the whole job. Uses an interpreter that has torch with CUDA:
+# make gpu GPU_PYTHON=python3 (the packages of pyproject.toml installed beside it).
+GPU_PYTHON ?= $(BIN)/python
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/ready)
+	$(GPU_PYTHON) tests/gpu/run.py
 
 clean:
-	rm -rf .venv .venv-bpy45 .venv-bpy52 build dist out
+	rm -rf .venv .venv-bpy45 .venv-bpy52 .venv-open3d build dist out
