@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from mvgamba.cameras import fibonacci_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
+from mvgamba.kernels.rasterize_surfels import check_depth_for_fusion
 from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
 from mvgamba.planning import FILL_VIEWS, PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
 from mvgamba.progress import CancelToken, Report, StageReporter
@@ -71,7 +72,7 @@ def generate(request: GenerateRequest, report: Report | None = None, cancel: Can
 
     Raises:
         InvalidInput: The source or an option cannot be used (see the subclasses).
-        Unavailable: A device, model or variant was asked for that cannot run here.
+        Unavailable: A device, model or variant was asked for that cannot run here, or whose depth cannot be fused.
         EmptyReconstruction: The views gave no surface.
         OutOfMemory: Memory does not suffice, by the plan before the start or in the end.
         Cancelled: The token was set.
@@ -107,9 +108,8 @@ def check_options(options: GenerateOptions) -> GenerateOptions:
         raise InvalidInput(f"seconds is {options.seconds}; it must be a positive number, or None for no limit.")
     if options.when_short not in ("reduce", "fail"):
         raise InvalidInput(f"when_short is {options.when_short!r}; it must be reduce or fail.")
-    device = options.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A CUDA device is taken when it is asked for; by itself only once `make gpu` has passed on one.
+    device = "cpu" if options.device == "auto" else options.device
     reconstructor = "hull" if options.reconstructor == "auto" else options.reconstructor
     RECONSTRUCTORS.get(reconstructor)
     return dataclasses.replace(options, reconstructor=reconstructor, device=device)
@@ -239,6 +239,7 @@ def _fused(
     report: Callable[[float], None] | None = None,
 ) -> Grid:
     """Depth of the surfels from all around as one field, cut to what silhouettes and depth of the inputs allow."""
+    check_depth_for_fusion(surfels.means.device)
     cameras = _survey(preset.fuse_views, preset.fuse_size).to(surfels.means.device)
     outputs = []
     for i in range(0, cameras.num_views, 4):

@@ -15,6 +15,7 @@ import torch
 from mvgamba import __version__
 from mvgamba.errors import MVGambaError, OutOfMemory
 from mvgamba.kernels import all_kernels
+from mvgamba.kernels.rasterize_surfels import DEPTH_MEANS
 from mvgamba.planning import GIB, fit_to_memory, free_memory, job_of, plan
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.types import GenerateOptions
@@ -41,8 +42,8 @@ OPTIONAL = {
 
 
 CUDA_NOTE = (
-    "The pipeline takes the CUDA device by itself, but has not been run on one yet: its CUDA kernels are compiled ahead of time "
-    "and checked block by block on a CPU. Use --device cpu if a result looks wrong."
+    "Jobs run on the CPU unless --device cuda is given. That has not been run on a GPU yet: the CUDA kernels are compiled ahead "
+    "of time and checked block by block on a CPU. `make gpu` checks them on this device."
 )
 
 
@@ -69,10 +70,15 @@ def examine(*, self_test: bool = True) -> dict[str, Any]:
             chosen = next((v for v, reason in reasons.items() if reason is None), None)
             table[name] = {"uses": chosen, "why_not": {v: r for v, r in reasons.items() if r is not None}}
         facts["kernels"][device] = table
+    facts["depth_means"] = dict(DEPTH_MEANS)
     facts["notes"] = [CUDA_NOTE] if torch.cuda.is_available() else []
     problems = []
-    if memory.available < 2 * 2**30:
-        problems.append("Less than 2 GiB of memory is free; standard quality needs up to 3 GiB. Close other programs.")
+    usual = plan(job_of(GenerateOptions(), num_views=8, height=512, width=512, has_depth=False)).peak
+    if memory.available < usual:
+        problems.append(
+            f"{memory.available / GIB:.1f} GiB of memory is free; standard quality from 8 views of 512 x 512 takes up to {usual / GIB:.1f} GiB. "
+            "Close other programs."
+        )
     if disk.free < 2**29:
         problems.append(f"Less than 0.5 GiB is free in {tempfile.gettempdir()}. Make room or set TMPDIR.")
     if self_test:
@@ -98,6 +104,10 @@ def to_text(facts: dict[str, Any]) -> str:
         for name, row in table.items():
             why = "; ".join(f"not {v}: {r}" for v, r in row["why_not"].items())
             lines.append(f"  {name:<20}{row['uses']}" + (f"   ({why})" if why else ""))
+    centres = ", ".join(name for name, meaning in facts["depth_means"].items() if meaning == "centre")
+    lines.append(
+        f"Depth of surfels  where the ray meets the disc; of {centres} that of its centre, which is never fused"
+    )
     lines.append(f"Reconstructors  {', '.join(facts['reconstructors'])}")
     lines += [f"Weights  {kind}: {where or 'none'}" for kind, where in facts["weights"].items()]
     if "self_test" in facts:

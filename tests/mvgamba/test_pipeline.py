@@ -9,6 +9,7 @@ import trimesh
 
 from mvgamba import pipeline
 from mvgamba.errors import Cancelled, InvalidInput, OutOfMemory, Unavailable, WeightsMissing
+from mvgamba.kernels.rasterize_surfels import DEPTH_MEANS, rasterize_surfels
 from mvgamba.meshing import Grid, mesh_report
 from mvgamba.pipeline import _with_scaffold, check_options, generate, seconds_for_refinement
 from mvgamba.planning import PRESETS, Memory, job_of, plan
@@ -164,14 +165,20 @@ def job_for(options: GenerateOptions, texture_size: int):
     return job_of(changed, num_views=20, height=96, width=96, has_depth=False)
 
 
-def test_auto_takes_a_cuda_device_where_there_is_one(monkeypatch):
+def test_a_cuda_device_is_taken_only_when_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert check_options(DRAFT).device == "cuda"
-    assert check_options(dataclasses.replace(DRAFT, device="cpu")).device == "cpu"
+    assert check_options(DRAFT).device == "cpu"
+    assert check_options(dataclasses.replace(DRAFT, device="cuda")).device == "cuda"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert check_options(DRAFT).device == "cpu"
     with pytest.raises(Unavailable, match="no CUDA device"):
         check_options(dataclasses.replace(DRAFT, device="cuda"))
+
+
+def test_depth_of_centres_is_never_fused(box_views, monkeypatch):
+    monkeypatch.setitem(DEPTH_MEANS, rasterize_surfels.choose("cpu"), "centre")
+    with pytest.raises(Unavailable, match="centre"):
+        generate(GenerateRequest(box_views, DRAFT))
 
 
 def test_without_refinement_the_hull_is_meshed_as_it_is(box_views):
