@@ -5,7 +5,15 @@ from pathlib import Path
 
 from mvgamba.kernels.kernel import Kernel
 
-_NAMES = ("add_rms_norm", "carve_silhouettes", "causal_conv_silu", "fuse_tsdf", "rasterize_mesh", "rasterize_surfels", "selective_scan")
+_NAMES = (
+    "add_rms_norm",
+    "carve_silhouettes",
+    "causal_conv_silu",
+    "fuse_tsdf",
+    "rasterize_mesh",
+    "rasterize_surfels",
+    "selective_scan",
+)
 
 
 def all_kernels() -> dict[str, Kernel]:
