@@ -12,17 +12,20 @@
   `"ignore"`: a view has no say there. A point that no view has a say in is `+inf` (never carved).
 - `truncation`: values are not followed below `-truncation`; eight spacings unless told.
 
+Pictures may have any floating type and strides; a distance that is not finite is refused.
+
 Gives (nx, ny, nz) float32 in world units, positive inside the hull: the least over the views of the silhouette's
 distance at the projection, times depth over focal length.
 """
 
 from mvgamba.kernels.kernel import Kernel, Variant, always
-from mvgamba.kernels.warp_runtime import why_not_on_cpu
+from mvgamba.kernels.warp_runtime import why_not_on_cpu, why_not_on_cuda
 
 carve_silhouettes = Kernel(
     "carve_silhouettes",
     [
         Variant("warp-cpu", "mvgamba.kernels.carve_silhouettes_warp:carve_silhouettes_warp", why_not_on_cpu),
+        Variant("warp-cuda", "mvgamba.kernels.carve_silhouettes_cuda:carve_silhouettes_cuda", why_not_on_cuda),
         Variant("reference", "mvgamba.kernels.carve_silhouettes_reference:carve_silhouettes_reference", always),
     ],
 )

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvgamba.kernels.grid_inputs import check_grid_inputs, finite_silhouettes
+
 NEAREST_DEPTH = 1e-6
 """Points nearer than this to the camera's plane, in scene units, count as behind it."""
 
@@ -23,7 +25,8 @@ def carve_silhouettes_reference(
 ) -> Float[Tensor, "nx ny nz"]:
     """See `carve_silhouettes`."""
     floor = -(8.0 * spacing if truncation is None else truncation)
-    silhouettes = silhouettes.float()
+    check_grid_inputs({"silhouettes": silhouettes}, w2c, intrinsics, spacing=spacing, shape=shape)
+    silhouettes = finite_silhouettes(silhouettes)
     height, width = silhouettes.shape[1:]
     axes = [o + spacing * torch.arange(n, device=silhouettes.device) for o, n in zip(origin.tolist(), shape)]
     field = torch.full(shape, torch.inf, device=silhouettes.device)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvgamba.kernels.carve_silhouettes_reference import NEAREST_DEPTH
+from mvgamba.kernels.grid_inputs import check_grid_inputs, finite_silhouettes
 from mvgamba.kernels.warp_runtime import launch_chunks, warp
 
 wp = warp()
@@ -180,7 +181,8 @@ def carve_silhouettes_warp(
 ) -> Float[Tensor, "nx ny nz"]:
     """See `carve_silhouettes`."""
     floor = -(8.0 * spacing if truncation is None else truncation)
-    images = silhouettes.detach().float().contiguous()
+    check_grid_inputs({"silhouettes": silhouettes}, w2c, intrinsics, spacing=spacing, shape=shape)
+    images = finite_silhouettes(silhouettes)
     field = torch.empty(shape, dtype=torch.float32)
     blocks = [-(-n // BLOCK) for n in shape]
     inputs: list[Any] = [

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvgamba.kernels.carve_silhouettes_reference import NEAREST_DEPTH
+from mvgamba.kernels.grid_inputs import check_grid_inputs, sanitised_depth
 
 FREE_WEIGHT = 0.1
 """Weight of a vote at the full truncation or of background, which tells that a point is free but not where the surface is."""
@@ -26,7 +27,8 @@ def fuse_tsdf_reference(
     """See `fuse_tsdf`."""
     behind = 0.5 * truncation if behind is None else behind
     device = depth.device
-    depth, weights = depth.float(), weights.float()
+    check_grid_inputs({"depth": depth, "weights": weights}, w2c, intrinsics, spacing=spacing, shape=shape)
+    depth, weights = sanitised_depth(depth, weights)
     axes = [(o + spacing * torch.arange(n, device=device)).float() for o, n in zip(origin.tolist(), shape)]
     field = torch.empty(shape, device=device)
     for i, x in enumerate(axes[0]):  # a slab at a time keeps memory small

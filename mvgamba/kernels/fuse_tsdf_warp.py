@@ -16,6 +16,7 @@ from torch import Tensor
 from mvgamba.kernels.carve_silhouettes_reference import NEAREST_DEPTH
 from mvgamba.kernels.carve_silhouettes_warp import BLOCK, pack_cameras
 from mvgamba.kernels.fuse_tsdf_reference import FREE_WEIGHT
+from mvgamba.kernels.grid_inputs import check_grid_inputs, sanitised_depth
 from mvgamba.kernels.warp_runtime import launch_chunks, warp
 
 wp = warp()
@@ -308,8 +309,8 @@ def fuse_tsdf_warp(
     hull: Float[Tensor, "nx ny nz"] | None = None,
 ) -> Float[Tensor, "nx ny nz"]:
     """See `fuse_tsdf`."""
-    depth = depth.detach().float().contiguous()
-    weights = weights.detach().float().contiguous()
+    check_grid_inputs({"depth": depth, "weights": weights}, w2c, intrinsics, spacing=spacing, shape=shape)
+    depth, weights = sanitised_depth(depth, weights)
     field = torch.empty(shape, dtype=torch.float32)
     known = torch.empty((1, 1, 1)) if hull is None else hull.detach().float().contiguous()
     blocks = [-(-n // BLOCK) for n in shape]

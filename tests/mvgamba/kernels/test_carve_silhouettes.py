@@ -6,6 +6,7 @@ import torch
 from skimage import measure
 
 from mvgamba.cameras import c2w_to_w2c_opencv, fibonacci_cameras
+from mvgamba.errors import InvalidCameras, InvalidInput
 from mvgamba.kernels.carve_silhouettes import carve_silhouettes
 from mvgamba.kernels.silhouettes import signed_distance_2d
 
@@ -58,18 +59,19 @@ def test_values_are_world_distances_near_the_outline():
 @pytest.mark.parametrize("outside_frame", ["empty", "ignore"])
 @pytest.mark.parametrize("shape", [(33, 9, 47), (1, 1, 1), (8, 8, 8), (1, 40, 2)])
 @pytest.mark.parametrize("views", [1, 5])
-def test_warp_agrees_with_the_reference(outside_frame, shape, views):
+@pytest.mark.parametrize("variant", ["warp-cpu", "warp-cuda"])
+def test_variants_agree_with_the_reference(outside_frame, shape, views, variant):
     cameras = fibonacci_cameras(views, radius=1.5, fovy=FOVY, height=45, width=45)
     silhouettes = ball_silhouettes(cameras, [0.3, 0.1, 0.0], 0.45)
-    fields = []
-    for variant in ("warp-cpu", "reference"):
-        with carve_silhouettes.use(variant):
-            # The grid reaches beyond the frames and behind the cameras.
-            fields.append(
-                carve(
-                    silhouettes, cameras, [-1.9, -0.4, -1.7], 0.08, shape, outside_frame=outside_frame, truncation=0.5
-                )
-            )
+    # The grid reaches beyond the frames and behind the cameras.
+    low = torch.tensor([-1.9, -0.4, -1.7])
+    w2c = c2w_to_w2c_opencv(cameras.c2w)
+    fields = [
+        carve_silhouettes.function(name)(
+            silhouettes, w2c, cameras.intrinsics, low, 0.08, shape, outside_frame=outside_frame, truncation=0.5
+        )
+        for name in (variant, "reference")
+    ]
     torch.testing.assert_close(fields[0], fields[1], atol=2e-6, rtol=1e-5)
 
 
@@ -133,3 +135,50 @@ def test_views_without_an_edge_are_far_inside_or_far_outside():
     distance = signed_distance_2d(torch.stack([torch.zeros(5, 7), torch.ones(5, 7)]))
     assert torch.equal(distance[0], torch.full((5, 7), -12.0))
     assert torch.equal(distance[1], torch.full((5, 7), 12.0))
+
+
+VARIANTS = ["warp-cpu", "warp-cuda", "reference"]
+
+
+def given():
+    cameras = fibonacci_cameras(2, radius=1.5, fovy=FOVY, height=24, width=24)
+    return {
+        "silhouettes": ball_silhouettes(cameras, [0.0, 0.0, 0.0], 0.4),
+        "w2c": c2w_to_w2c_opencv(cameras.c2w),
+        "intrinsics": cameras.intrinsics,
+        "origin": torch.full((3,), -0.5),
+        "spacing": 0.1,
+        "shape": (11, 11, 11),
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_half_precision_and_strides_are_taken(variant):
+    call = carve_silhouettes.function(variant)
+    exact = given()
+    half = exact["silhouettes"].half()
+    torch.testing.assert_close(call(**(exact | {"silhouettes": half})), call(**(exact | {"silhouettes": half.float()})))
+    turned = exact["silhouettes"].transpose(1, 2).contiguous().transpose(1, 2)
+    assert torch.equal(call(**(exact | {"silhouettes": turned})), call(**exact))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"silhouettes": torch.full((2, 24, 24), float("nan"))}, InvalidInput, "not finite"),
+        ({"silhouettes": torch.full((2, 24, 24), float("inf"))}, InvalidInput, "not finite"),
+        ({"silhouettes": torch.ones(2, 24, 0)}, InvalidInput, "24 x 0"),
+        ({"intrinsics": torch.full((2, 3, 3), float("inf"))}, InvalidCameras, "not finite"),
+        ({"spacing": -1.0}, InvalidInput, "spacing"),
+        ({"shape": (1291, 1291, 1291)}, InvalidInput, "at most 2147483647 points"),
+    ],
+)
+def test_what_cannot_be_carved_is_refused(variant, change, error, words):
+    with pytest.raises(error, match=words):
+        carve_silhouettes.function(variant)(**(given() | change))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_empty_grid_stays_empty(variant):
+    assert carve_silhouettes.function(variant)(**(given() | {"shape": (4, 0, 4)})).shape == (4, 0, 4)
