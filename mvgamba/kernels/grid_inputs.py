@@ -55,6 +55,8 @@ def sanitised_depth(depth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """float32; a pixel whose depth or weight is not finite, or whose weight is negative, says nothing."""
     depth, weights = depth.detach().float(), weights.detach().float()
     is_good = torch.isfinite(depth) & torch.isfinite(weights) & (weights > 0)
+    if bool(is_good.all()):
+        return depth.contiguous(), weights.contiguous()
     return torch.where(is_good, depth, 0.0).contiguous(), torch.where(is_good, weights, 0.0).contiguous()
 
 

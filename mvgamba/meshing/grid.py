@@ -53,17 +53,27 @@ def extract_surface(grid: Grid) -> Mesh:
     Raises:
         EmptyReconstruction: No point is inside.
     """
-    field = grid.field.detach().cpu().double().numpy() / grid.spacing
-    if not (field > 0).any():
+    field = grid.field.detach().cpu()
+    inside = field > 0
+    if not bool(inside.any()):
         raise EmptyReconstruction(
             "No point of the grid lies inside the object, so there is no surface. The silhouettes may be empty, or the "
             "cameras may not see a common object."
         )
-    field = np.pad(np.clip(field, -8.0, 8.0), 1, constant_values=-1.0)
+    # Only the box around the inside, and one layer more, which is all there is to close beyond the grid.
+    flat = (inside.any(2), inside.any(1))
+    ranges = [axis.nonzero()[[0, -1], 0].tolist() for axis in (flat[0].any(1), flat[0].any(0), flat[1].any(0))]
+    low = [first - 1 for first, _ in ranges]
+    box = torch.full([last - first + 3 for first, last in ranges], -grid.spacing)
+    within = [slice(max(0, a), min(n, b + 2)) for a, (_, b), n in zip(low, ranges, field.shape, strict=True)]
+    place = [slice(w.start - a, w.stop - a) for w, a in zip(within, low, strict=True)]
+    box[tuple(place)] = field[tuple(within)].float()
+    box.clamp_(-8 * grid.spacing, 8 * grid.spacing)
     # Away from zero, so that no two vertices meet in a grid point.
-    field = np.where(field > 0, np.maximum(field, 0.02), np.minimum(field, -0.02))
-    vertices, faces, _, _ = measure.marching_cubes(field.astype(np.float32), 0.0, gradient_direction="ascent")
-    vertices = grid.origin.double().cpu().numpy() + (vertices.astype(np.float64) - 1.0) * grid.spacing
+    least = 0.02 * grid.spacing
+    box.masked_fill_((box > 0) & (box < least), least).masked_fill_((box <= 0) & (box > -least), -least)
+    vertices, faces, _, _ = measure.marching_cubes(box.numpy(), 0.0, gradient_direction="ascent")
+    vertices = grid.origin.double().cpu().numpy() + (vertices.astype(np.float64) + low) * grid.spacing
     return Mesh(vertices, np.ascontiguousarray(faces).astype(np.int64))
 
 
