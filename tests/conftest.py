@@ -6,6 +6,7 @@ import pytest
 
 # before torch is loaded, as the command line and the service do it: waiting threads must not spin
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

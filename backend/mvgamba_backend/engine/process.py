@@ -36,7 +36,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # threads that wait by spinning make a job several times slower on a machine where others work too
-            env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **environment},
+            env={"OMP_WAIT_POLICY": "PASSIVE", "THP_MEM_ALLOC_ENABLE": "1", **os.environ, **environment},
             text=True,
             encoding="utf-8",
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0,
