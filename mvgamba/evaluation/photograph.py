@@ -12,18 +12,23 @@ from mvgamba.kernels.rasterize_mesh import rasterize_mesh
 from mvgamba.types import Cameras, PosedViews
 
 SUPERSAMPLING = 4
-"""Samples along each edge of a pixel."""
+"""Samples along each edge of a pixel, sixteen in all, unless told."""
 
 
-def photograph(drawable: Drawable, cameras: Cameras, *, with_depth: bool = False) -> PosedViews:
-    """Base colour alone, sixteen samples a pixel, averaged in linear light over the samples that meet the object.
+def photograph(
+    drawable: Drawable, cameras: Cameras, *, with_depth: bool = False, samples: int = SUPERSAMPLING
+) -> PosedViews:
+    """Base colour alone, averaged in linear light over the samples of a pixel that meet the object.
 
     Alpha is the share of those samples. Depth is that of the pixel's centre.
+
+    Args:
+        samples: Along each edge of a pixel.
     """
     paint = _Paint(drawable)
     vertices = torch.from_numpy(drawable.vertices)
     faces = torch.from_numpy(np.ascontiguousarray(drawable.faces))
-    fine = resize_cameras(cameras, cameras.height * SUPERSAMPLING, cameras.width * SUPERSAMPLING)
+    fine = resize_cameras(cameras, cameras.height * samples, cameras.width * samples)
     rgb, alpha, depth = [], [], []
     for view in range(cameras.num_views):
         at = [view]
@@ -38,8 +43,8 @@ def photograph(drawable: Drawable, cameras: Cameras, *, with_depth: bool = False
         covered = (planes.face_ids[0] >= 0).reshape(-1)
         linear = torch.zeros(covered.numel(), 3)
         linear[covered] = paint(planes.face_ids[0].reshape(-1)[covered], planes.barycentrics[0].reshape(-1, 3)[covered])
-        share = _pool(covered.float()[:, None], fine)
-        mean = _pool(linear, fine) / share.clamp_min(1e-6)
+        share = _pool(covered.float()[:, None], fine, samples)
+        mean = _pool(linear, fine, samples) / share.clamp_min(1e-6)
         rgb.append(linear_to_srgb(mean).clamp(0, 1))
         alpha.append(share)
         if with_depth:
@@ -70,9 +75,9 @@ def disturbed(views: PosedViews, seed: int) -> PosedViews:
     )
 
 
-def _pool(samples: Float[Tensor, "n c"], fine: Cameras) -> Float[Tensor, "c h w"]:
-    image = samples.reshape(1, fine.height, fine.width, -1).permute(0, 3, 1, 2)
-    return F.avg_pool2d(image, SUPERSAMPLING)[0]
+def _pool(values: Float[Tensor, "n c"], fine: Cameras, samples: int) -> Float[Tensor, "c h w"]:
+    image = values.reshape(1, fine.height, fine.width, -1).permute(0, 3, 1, 2)
+    return F.avg_pool2d(image, samples)[0]
 
 
 class _Paint:

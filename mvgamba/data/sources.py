@@ -1,0 +1,93 @@
+"""Where photographs for training come from: one protocol, whatever the corpus."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from mvgamba.cameras import intrinsics_from_fovy, orbit_c2w
+from mvgamba.errors import InvalidInput
+from mvgamba.evaluation.drawable import Drawable, read_drawable
+from mvgamba.evaluation.photograph import photograph
+from mvgamba.evaluation.rig import DISTANCE, FOVY
+from mvgamba.types import Cameras, PosedViews
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingViews:
+    """An object as a reconstructor will meet it, and the truth behind."""
+
+    inputs: PosedViews
+    """What is given. With depth, which is only a target."""
+    draw: "DrawFn"
+    """Photographs of the same object, with depth, from any other cameras of the same world."""
+
+
+class DrawFn(Protocol):
+    """Photographs from cameras."""
+
+    def __call__(self, cameras: Cameras) -> PosedViews: ...
+
+
+class Source(Protocol):
+    """A corpus: numbered objects, each of which can be photographed in numbered variants, the same each time."""
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def views(self, index: int, variant: int, *, size: int) -> TrainingViews:
+        """Raises: InvalidInput where the object cannot be read, naming it."""
+        ...
+
+
+def ring_cameras(drawable: Drawable, turn: float, *, size: int, tilts: tuple[float, ...] = (0.0,) * 4) -> Cameras:
+    """A ring around an object's bounding sphere: level, or with an elevation for each view. The first stands at azimuth `turn`.
+
+    Args:
+        turn, tilts: In radians.
+    """
+    count = len(tilts)
+    azimuths = [turn + 2 * math.pi * k / count for k in range(count)]
+    c2w = torch.stack([orbit_c2w(a, e, DISTANCE * drawable.radius) for a, e in zip(azimuths, tilts, strict=True)])
+    c2w[:, :3, 3] += torch.from_numpy(drawable.center)
+    k = intrinsics_from_fovy(FOVY, size, size)
+    return Cameras(c2w, k.expand(count, 3, 3).contiguous(), size, size)
+
+
+@dataclass(frozen=True)
+class GlbFolder:
+    """GLB files in a folder and below, photographed on the fly. Variant 0 stands as the file has it, others are turned.
+
+    Args:
+        folder: Searched for `*.glb`; sorted by name.
+        samples: Along each edge of a pixel.
+    """
+
+    folder: Path
+    samples: int = 2
+
+    @property
+    def names(self) -> list[str]:
+        found = sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*.glb"))
+        if not found:
+            raise InvalidInput(f"{self.folder} holds no .glb files; name a folder with objects to learn from.")
+        return found
+
+    def views(self, index: int, variant: int, *, size: int) -> TrainingViews:
+        name = self.names[index]
+        drawable = read_drawable(self.folder / name)
+        if not np.isfinite(drawable.vertices).all() or drawable.radius <= 0:
+            raise InvalidInput(f"{name} has no extent, or vertices that are not finite.")
+        generator = np.random.default_rng([index, variant])
+        # half of the variants look along the axes of the file, as most captures do
+        turn = generator.uniform(0, 2 * math.pi) if variant % 2 else math.pi / 2 * (variant // 2)
+        cameras = ring_cameras(drawable, turn, size=size)
+        return TrainingViews(self._photograph(drawable, cameras), lambda other: self._photograph(drawable, other))
+
+    def _photograph(self, drawable: Drawable, cameras: Cameras) -> PosedViews:
+        views = photograph(drawable, cameras, with_depth=True, samples=self.samples)
+        return dataclasses.replace(views, rgb=views.rgb * (views.alpha > 0))
