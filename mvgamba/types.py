@@ -170,7 +170,7 @@ class GenerateOptions:
     """Edge length of the base colour texture in pixels, 128 to 8192."""
     seed: int = 0
     device: str = "auto"
-    """auto, cpu or cuda; auto is cuda where there is one."""
+    """auto, cpu or cuda; auto is the CPU until the CUDA variants have run on a GPU."""
     seconds: float | None = None
     """Budget of wall time for the whole job: refinement gets what the other stages leave. None for no limit."""
     when_short: WhenShort = "reduce"

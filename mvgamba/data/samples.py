@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,8 +41,9 @@ class RaySample:
 
     @staticmethod
     def from_arrays(arrays: dict[str, np.ndarray]) -> "RaySample":
-        values = {f.name: arrays[f.name] for f in dataclasses.fields(RaySample)}
-        return RaySample(**values | {"num_given": int(values["num_given"])})
+        values: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(RaySample)}
+        values["num_given"] = int(values["num_given"])
+        return RaySample(**values)
 
 
 def make_sample(source: Source, index: int, variant: int, *, size: int) -> RaySample:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,16 +24,11 @@ class TrainingViews:
 
     inputs: PosedViews
     """What is given. With depth, which is only a target."""
-    draw: "DrawFn"
+    draw: Callable[[Cameras], PosedViews]
     """Photographs of the same object, with depth, from any other cameras of the same world."""
 
 
-class DrawFn(Protocol):
-    """Photographs from cameras."""
-
-    def __call__(self, cameras: Cameras) -> PosedViews: ...
-
-
+@runtime_checkable
 class Source(Protocol):
     """A corpus: numbered objects, each of which can be photographed in numbered variants, the same each time."""
 

@@ -1,0 +1,1 @@
+"""Training: batches, losses and the loop, for one CPU, one GPU or many."""
