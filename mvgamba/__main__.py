@@ -84,6 +84,37 @@ def _parser() -> argparse.ArgumentParser:
     _add_options(evaluate)
     evaluate.set_defaults(run=_eval)
 
+    prepare = commands.add_parser(
+        "prepare",
+        parents=[common],
+        help="objects -> training samples",
+        description="Photograph the GLBs of a folder for training and write the samples as shards. Goes on where it was left.",
+    )
+    prepare.add_argument("folder", type=Path, help="GLB files, in folders below as well")
+    prepare.add_argument("-o", "--out", type=Path, required=True, help="folder for the shards")
+    prepare.add_argument("--variants", type=int, default=4, help="photographs of each object from as many sides")
+    prepare.add_argument("--size", type=int, default=128, help="pixels of a view (default 128)")
+    prepare.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    prepare.set_defaults(run=_prepare)
+
+    train = commands.add_parser("train", help="samples -> weights").add_subparsers(dest="model", required=True)
+    reconstructor = train.add_parser(
+        "reconstructor",
+        parents=[common],
+        help="the ray network",
+        description="Train the ray network by a configuration file. Goes on from the checkpoint in the run's folder.",
+    )
+    reconstructor.add_argument("--config", type=Path, required=True, help="JSON: the fields of TrainConfig")
+    reconstructor.add_argument("-o", "--out", type=Path, required=True, help="folder of the run")
+    reconstructor.add_argument("--cpu", action="store_true", help="do not look for a GPU")
+    reconstructor.set_defaults(run=_train_reconstructor)
+
+    weights = commands.add_parser("weights", help="what was learned").add_subparsers(dest="action", required=True)
+    weights.add_parser("list", parents=[common], help="the weights that come with the package").set_defaults(
+        run=_weights_list
+    )
+    weights.add_parser("verify", parents=[common], help="whether they are whole").set_defaults(run=_weights_verify)
+
     doctor = commands.add_parser(
         "doctor", parents=[common], help="what is installed, what would run, and a short self-test"
     )
@@ -101,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quality", choices=("draft", "standard", "high"), default="standard")
-    parser.add_argument("--reconstructor", default="auto", metavar="NAME", help="auto, hull (default auto)")
+    parser.add_argument(
+        "--reconstructor", default="auto", metavar="NAME", help="auto (the best for the views), hull, ray, mvgamba"
+    )
     parser.add_argument("--no-refine", action="store_true", help="keep the surfels as the reconstructor gives them")
     parser.add_argument(
         "--faces", type=int, default=20_000, metavar="N", help="upper limit of triangles (default 20000)"
@@ -194,6 +227,82 @@ def _eval(args: argparse.Namespace) -> int:
     else:
         print((args.out / "table.md").read_text(encoding="utf-8"))
     return 0 if not report.get("failed") else EXIT_FAILED
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from mvgamba.data import GlbFolder
+    from mvgamba.data.shards import write_shards
+    from mvgamba.errors import InvalidInput
+
+    for name, value, least in (("variants", args.variants, 1), ("size", args.size, 16), ("workers", args.workers, 1)):
+        if value < least:
+            raise InvalidInput(f"--{name} is {value}; it must be at least {least}.")
+    if args.size % 8:
+        raise InvalidInput(f"--size is {args.size}; it must be a multiple of 8.")
+
+    def report(done: int, of: int) -> None:
+        print(f"shard {done} of {of}", file=sys.stderr, flush=True)
+
+    made = write_shards(
+        GlbFolder(args.folder), args.out, variants=args.variants, size=args.size, workers=args.workers, report=report
+    )
+    if args.json:
+        print(json.dumps({"written": made.written, "skipped": made.skipped}))
+    else:
+        print(f"{args.out}: {made.written} samples, {len(made.skipped)} left out")
+        for name, why in made.skipped.items():
+            print(f"  {name}: {why}")
+    return 0
+
+
+def _train_reconstructor(args: argparse.Namespace) -> int:
+    from mvgamba.training.trainer import TrainConfig, Trainer
+
+    trainer = Trainer(TrainConfig.read(args.config), args.out, cpu=args.cpu)
+
+    def report(step: int, losses: dict[str, float], seconds: float) -> None:
+        if args.json:
+            print(json.dumps({"step": step, "seconds_left": round(seconds), **losses}), flush=True)
+        else:
+            print(
+                f"step {step} of {trainer.config.steps}: loss {losses['total']:.4f}, depth off by "
+                f"{losses['depth_error']:.4f}, {seconds / 60:.0f} minutes left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    trainer.run(report=report)
+    print(trainer.write_weights())
+    return 0
+
+
+def _weights_list(args: argparse.Namespace) -> int:
+    import dataclasses
+
+    from mvgamba.weights import shipped
+
+    for weights in shipped():
+        if args.json:
+            print(json.dumps(dataclasses.asdict(weights) | {"is_there": weights.is_there}))
+        else:
+            size = f"{weights.path.stat().st_size / 2**20:.1f} MiB" if weights.is_there else "not there"
+            print(f"{weights.name}  ({weights.kind} {weights.model}, {size}, {weights.licence})\n  {weights.about}")
+    return 0
+
+
+def _weights_verify(args: argparse.Namespace) -> int:
+    from mvgamba.errors import WeightsCorrupt, WeightsMissing
+    from mvgamba.weights import shipped, verified
+
+    wrong = 0
+    for weights in shipped():
+        try:
+            verified(weights)
+            said = "whole"
+        except (WeightsMissing, WeightsCorrupt) as error:
+            wrong, said = wrong + 1, str(error)
+        print(json.dumps({"name": weights.name, "said": said}) if args.json else f"{weights.name}: {said}")
+    return EXIT_FAILED if wrong else 0
 
 
 def _doctor(args: argparse.Namespace) -> int:

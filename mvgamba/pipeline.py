@@ -25,6 +25,7 @@ from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.hull import hull_field
 from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views
 from mvgamba.reconstructor.protocol import Reconstructor, ReconstructorSettings
+from mvgamba.refinement.colors import painted
 from mvgamba.refinement.refine import refine
 from mvgamba.refinement.snap import snap_to_silhouettes
 from mvgamba.render import render_surfels
@@ -44,8 +45,12 @@ from mvgamba.types import (
     Surfels,
     TexturedMesh,
 )
+from mvgamba.weights import default
 
 log = logging.getLogger(__name__)
+
+MOST_LEARNED_VIEWS = 6
+"""With more, the views themselves say more than what was learned from other objects."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +115,22 @@ def check_options(options: GenerateOptions) -> GenerateOptions:
         raise InvalidInput(f"when_short is {options.when_short!r}; it must be reduce or fail.")
     # A CUDA device is taken when it is asked for; by itself only once `make gpu` has passed on one.
     device = "cpu" if options.device == "auto" else options.device
-    reconstructor = "hull" if options.reconstructor == "auto" else options.reconstructor
-    RECONSTRUCTORS.get(reconstructor)
-    return dataclasses.replace(options, reconstructor=reconstructor, device=device)
+    if options.reconstructor != "auto":
+        RECONSTRUCTORS.get(options.reconstructor)
+    return dataclasses.replace(options, device=device)
+
+
+def choose_reconstructor(views: PosedViews, options: GenerateOptions) -> tuple[str, str]:
+    """The name of the reconstructor for these views, and the reason in a few words."""
+    if options.reconstructor != "auto":
+        return options.reconstructor, "asked for"
+    if views.depth is not None:
+        return "hull", "the views have depth, which leaves nothing to guess"
+    if not 2 <= views.num_views <= MOST_LEARNED_VIEWS:
+        return "hull", f"{views.num_views} views: the learned one is better with 2 to {MOST_LEARNED_VIEWS}"
+    if default("reconstructor", "ray") is None:
+        return "hull", "no trained weights are installed"
+    return "ray", "trained weights are installed"
 
 
 def _from_views(
@@ -124,10 +142,12 @@ def _from_views(
     weights = dict(preset.weights) if options.refine else {k: v for k, v in preset.weights.items() if k != "refine"}
     tell = StageReporter(report, cancel, weights)
     clock = _Clock()
+    name, because = choose_reconstructor(views, options)
     facts: dict[str, Any] = {
         "views": views.num_views,
         "quality": options.quality,
-        "reconstructor": options.reconstructor,
+        "reconstructor": name,
+        "reconstructor_because": because,
         "seed": options.seed,
         "device": options.device,
         "used_depth": views.depth is not None,
@@ -149,12 +169,14 @@ def _from_views(
     with clock("reconstruct"):
         tell("reconstruct", 0.0, "Reconstructing")
         settings = ReconstructorSettings(resolution=preset.hull_resolution, faces=preset.surfels, device=options.device)
-        reconstructor: Reconstructor = RECONSTRUCTORS.get(options.reconstructor)(settings)
+        reconstructor: Reconstructor = RECONSTRUCTORS.get(name)(settings)
         start = reconstructor.reconstruct(host)
         start = dataclasses.replace(start, surfels=start.surfels.to(options.device))
         if options.refine and start.scaffold is None:
             start = _with_scaffold(start.surfels, normalised, preset)
         surfels = start.surfels
+        if start.guess is not None and not options.refine:
+            surfels = painted(start, normalised.views)
     if options.refine:
         with clock("refine"):
             tell("refine", 0.0, "Refining")

@@ -215,3 +215,5 @@ class Reconstruction:
     surfels: Surfels
     scaffold: Mesh | None = None
     """Triangles of which face i carries surfel i. Refinement needs one; without it the surfels are meshed first."""
+    guess: PosedViews | None = None
+    """Views that nobody took, as the reconstructor expects them: used where the given views say nothing."""

@@ -13,12 +13,13 @@ import psutil
 import torch
 
 from mvgamba import __version__
-from mvgamba.errors import MVGambaError, OutOfMemory
+from mvgamba.errors import MVGambaError, OutOfMemory, WeightsCorrupt
 from mvgamba.kernels import all_kernels
 from mvgamba.kernels.rasterize_surfels import DEPTH_MEANS
 from mvgamba.planning import GIB, fit_to_memory, free_memory, job_of, plan
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.types import GenerateOptions
+from mvgamba.weights import shipped, verified
 
 PACKAGES = (
     "torch",
@@ -58,7 +59,7 @@ def examine(*, self_test: bool = True) -> dict[str, Any]:
         },
         "devices": _devices(),
         "kernels": {},
-        "weights": {"reconstructor": None, "generator": None},
+        "weights": {"reconstructor": _shipped("reconstructor"), "generator": _shipped("generator")},
         "reconstructors": RECONSTRUCTORS.names(),
         "memory_gib": {"total": round(memory.total / 2**30, 1), "free": round(memory.available / 2**30, 1)},
         "disk_gib": {"free": round(disk.free / 2**30, 1)},
@@ -88,6 +89,19 @@ def examine(*, self_test: bool = True) -> dict[str, Any]:
     facts["problems"] = problems
     facts["healthy"] = not problems
     return facts
+
+
+def _shipped(kind: str) -> str | None:
+    """Names of weights that are there, each with what is wrong with it."""
+    found = []
+    for weights in shipped():
+        if weights.kind == kind and weights.is_there:
+            try:
+                verified(weights)
+                found.append(weights.name)
+            except WeightsCorrupt:
+                found.append(f"{weights.name} (damaged: its hash is not that of the manifest)")
+    return ", ".join(found) or None
 
 
 def to_text(facts: dict[str, Any]) -> str:

@@ -21,6 +21,7 @@ from mvgamba.reconstructor.ray_inputs import RayInputs, ray_inputs
 from mvgamba.reconstructor.ray_network import RayConfig, RayNetwork, make_planes, unpack
 from mvgamba.render.face_surfels import surfels_on_faces
 from mvgamba.types import Mesh, PosedViews, Reconstruction
+from mvgamba.weights import default, verified
 
 SIZE = 128
 """Pixels of the pictures that the network was trained on."""
@@ -64,7 +65,10 @@ class RayReconstructor:
         surfels = surfels_on_faces(
             torch.from_numpy(mesh.vertices), triangles, torch.full((count,), 0.95), torch.full((count, 3), 0.5)
         )
-        return Reconstruction(surfels, mesh)
+        asked = slice(prediction.num_given, None)
+        posed = prediction.views
+        guess = PosedViews(posed.rgb[asked], posed.alpha[asked], posed.cameras[asked])
+        return Reconstruction(surfels, mesh, guess)
 
     @torch.no_grad()
     def predict(self, views: NormalisedViews) -> RayPrediction:
@@ -169,5 +173,8 @@ def load_ray_network(path: Path | None) -> RayNetwork:
 
 
 def ray_from_settings(settings: ReconstructorSettings) -> RayReconstructor:
-    """For the registry. Raises: WeightsMissing, WeightsCorrupt."""
-    return RayReconstructor(settings.weights, faces=settings.faces, device=settings.device)
+    """For the registry: the given weights, else the shipped ones. Raises: WeightsMissing, WeightsCorrupt."""
+    path = settings.weights
+    if path is None and (shipped := default("reconstructor", "ray")) is not None:
+        path = verified(shipped)
+    return RayReconstructor(path, faces=settings.faces, device=settings.device)

@@ -7,9 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mvgamba.refinement.smooth import factorised, laplacian
-from mvgamba.refinement.targets import Targets
-from mvgamba.types import Surfels
+from mvgamba.refinement.smooth import adjacent_faces, factorised, laplacian
+from mvgamba.refinement.targets import Targets, targets_of
+from mvgamba.types import PosedViews, Reconstruction, Surfels
+
+GUESS_WEIGHT = 0.02
+"""Of a pixel of a guessed view, where a pixel of a given view counts 1."""
 
 
 def paint(surfels: Surfels, targets: Targets) -> tuple[Float[Tensor, "F 3"], Float[Tensor, "F"]]:
@@ -25,6 +28,31 @@ def paint(surfels: Surfels, targets: Targets) -> tuple[Float[Tensor, "F 3"], Flo
     mean = targets.rgb.sum((0, 2, 3)) / targets.alpha.sum().clamp_min(1e-6)
     colors = torch.where(weight > 1e-3, total / weight.clamp_min(1e-6), mean).clamp(0, 1)
     return colors.detach().clone(), weight[:, 0].detach()
+
+
+def with_guess(
+    surfels: Surfels,
+    colors: Float[Tensor, "F 3"],
+    weight: Float[Tensor, "F"],
+    guess: Targets | None,
+) -> tuple[Float[Tensor, "F 3"], Float[Tensor, "F"]]:
+    """Colours of seen surfels as they are, of others as guessed views have them; and the weights of both together."""
+    if guess is None:
+        return colors, weight
+    guessed, pixels = paint(surfels, guess)
+    pixels = GUESS_WEIGHT * pixels
+    both = (weight + pixels).clamp_min(1e-6)[:, None]
+    return (weight[:, None] * colors + pixels[:, None] * guessed) / both, weight + pixels
+
+
+def painted(start: Reconstruction, views: PosedViews) -> Surfels:
+    """The surfels of a reconstruction in the colours of the views, and of guessed views where those show nothing."""
+    assert start.scaffold is not None
+    size = max(views.cameras.height, views.cameras.width)
+    guess = None if start.guess is None else targets_of(start.guess, size)
+    colors, weight = with_guess(start.surfels, *paint(start.surfels, targets_of(views, size)), guess)
+    pairs = torch.from_numpy(adjacent_faces(start.scaffold.faces))
+    return dataclasses.replace(start.surfels, colors=spread_colors(colors, weight, pairs))
 
 
 def spread_colors(

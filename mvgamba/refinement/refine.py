@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from mvgamba.errors import InvalidInput
-from mvgamba.refinement.colors import paint, spread_colors
+from mvgamba.refinement.colors import paint, spread_colors, with_guess
 from mvgamba.refinement.schedule import Schedule, Stopped
 from mvgamba.refinement.surfel_fit import LossWeights, SurfelFit
 from mvgamba.refinement.targets import psnr_on_white, targets_of
@@ -28,6 +28,8 @@ MOST_AREA_PER_VIEW = 0.0075
 AREA_AT_END = 0.1
 """Of the pull at the start: bulges come down early, and what the pull has taken from thin parts the views then give back. So
 from eight views on; four leave tops and undersides to the pull alone, which then stays."""
+GUESS_KNOWS = 1.0
+"""The same for a start that was learned."""
 DEPTH_KNOWS = 0.2
 """With depth less is left to guess, and the pull towards less area does more harm than good."""
 
@@ -65,6 +67,8 @@ class RefineOptions:
     """Shared by the views: the fewer there are, the more of the surface is left to it."""
     bend_weight: float = 0.002
     opacity_weight: float = 0.002
+    guess_weight: float = 0.0
+    """Of a view that nobody took, where the start has any."""
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("views_per_step", 1), ("image_size", 16), ("coarse_steps", 0)):
@@ -119,9 +123,10 @@ def refine(
             f"views must be on the device of the surfels ({start.surfels.means.device}), got {views.rgb.device}."
         )
     coarse, fine = targets_of(views, options.image_size // 2), targets_of(views, options.image_size)
+    guess = None if start.guess is None else targets_of(start.guess, options.image_size)
     fit = SurfelFit(
         start, coarse, smoothness=options.smoothness,
-        vertex_lr=options.vertex_lr, color_lr=options.color_lr, opacity_lr=options.opacity_lr,
+        vertex_lr=options.vertex_lr, color_lr=options.color_lr, opacity_lr=options.opacity_lr, guess=guess,
     )  # fmt: skip
     views_per_step = min(options.views_per_step, -(-views.num_views // (2 if views.depth is None else 4)))
     schedule = Schedule(
@@ -144,15 +149,20 @@ def refine(
         # a background of any colour: what is transparent must be so on all of them
         background = torch.rand(views_per_step, 3, 1, 1, generator=generator)
         targets = coarse if progress < options.coarse_steps / options.steps - 1e-9 else fine
-        weights = loss_weights(options, views, progress)
+        weights = loss_weights(options, views, progress, has_guess=guess is not None)
         miss, rest = fit.loss(targets[pick.to(views.rgb.device)], background.to(views.rgb), weights)
+        if guess is not None and options.guess_weight > 0:
+            one = torch.tensor([schedule.step % guess.num_views], device=views.rgb.device)
+            rest = rest + options.guess_weight * fit.loss(guess[one], background[:1].to(views.rgb), weights)[0]
         fit.step(miss + rest, 0.5 * (1 + math.cos(math.pi * progress)) * 0.9 + 0.1)
         schedule.advance(miss)
     surfels = fit.surfels().detach()
     psnr = psnr_on_white(surfels, fine)
     # an optimiser with normalised steps leaves noise where hardly a pixel has a say
     _, weight = paint(surfels, fine)
-    surfels = dataclasses.replace(surfels, colors=spread_colors(surfels.colors, weight, fit.pairs))
+    surfels = dataclasses.replace(
+        surfels, colors=spread_colors(*with_guess(surfels, surfels.colors, weight, guess), fit.pairs)
+    )
     log.info(
         "refined %d surfels in %d steps (ended by %s): input views at %.2f dB",
         len(surfels.means), schedule.step, schedule.stopped, psnr,
@@ -161,9 +171,10 @@ def refine(
     return Refined(surfels, scaffold, psnr, schedule.step, schedule.stopped)
 
 
-def loss_weights(options: RefineOptions, views: PosedViews, progress: float) -> LossWeights:
+def loss_weights(options: RefineOptions, views: PosedViews, progress: float, *, has_guess: bool = False) -> LossWeights:
     """The pull towards less area depends on how much the views leave open, and eases off as the fit goes on."""
     eased = (1 - AREA_AT_END) * min(max(views.num_views / 4 - 1, 0.0), 1.0)
     pull = options.area_weight / views.num_views * (1 - eased * progress)
     area = min(pull, MOST_AREA_PER_VIEW * max(views.num_views, 4)) * (DEPTH_KNOWS if views.depth is not None else 1.0)
+    area *= GUESS_KNOWS if has_guess else 1.0
     return LossWeights(options.mask_weight, options.depth_weight, area, options.bend_weight, options.opacity_weight)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mvgamba.refinement.colors import paint, spread_colors
+from mvgamba.refinement.colors import paint, spread_colors, with_guess
 from mvgamba.refinement.smooth import (
     SmoothCoordinates,
     UniformAdam,
@@ -38,7 +38,7 @@ class SurfelFit:
 
     Args:
         start: Needs a scaffold.
-        targets: Give the first colours.
+        targets, guess: Give the first colours.
         smoothness: Of the coordinates, see `SmoothCoordinates`.
     """
 
@@ -51,6 +51,7 @@ class SurfelFit:
         vertex_lr: float,
         color_lr: float,
         opacity_lr: float,
+        guess: Targets | None = None,
     ) -> None:
         assert start.scaffold is not None, "refinement works on the triangles of a scaffold"
         device = start.surfels.means.device
@@ -63,7 +64,8 @@ class SurfelFit:
         self._bends = on_device(laplacian(len(faces), pairs), device)
         self._coordinates = SmoothCoordinates(len(vertices), faces, smoothness, device)
         self._latent = self._coordinates.to_latent(vertices).requires_grad_(True)
-        self._colors = spread_colors(*paint(start.surfels, targets), self.pairs).requires_grad_(True)
+        seen = with_guess(start.surfels, *paint(start.surfels, targets), guess)
+        self._colors = spread_colors(*seen, self.pairs).requires_grad_(True)
         self._opacity_logits = torch.logit(start.surfels.opacities.clamp(0.02, 0.98)).clone().requires_grad_(True)
         self._geometry = UniformAdam(self._latent, vertex_lr * (1 + smoothness) ** 0.5)
         looks = [{"params": [self._colors], "lr": color_lr}, {"params": [self._opacity_logits], "lr": opacity_lr}]

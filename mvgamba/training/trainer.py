@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from mvgamba.data.samples import RaySample
 from mvgamba.data.shards import read_shards
-from mvgamba.errors import InvalidInput
+from mvgamba.errors import InvalidInput, Unavailable
 from mvgamba.reconstructor.ray_network import RayConfig, RayNetwork
+from mvgamba.reconstructor.ray_reconstructor import save_ray_network
 from mvgamba.training.ray_batches import RayBatch, batch_order, make_batch, patches_met
 from mvgamba.training.ray_loss import RayLossWeights, ray_losses
 
@@ -89,11 +90,17 @@ class Trainer:
         cpu: Do not look for a GPU.
     Raises:
         InvalidInput: The data cannot be read, or the checkpoint is of another configuration.
+        Unavailable: `accelerate` is not installed.
     """
 
     def __init__(self, config: TrainConfig, folder: Path, *, cpu: bool = False) -> None:
-        from accelerate import Accelerator
+        try:
+            from accelerate import Accelerator
+        except ImportError as error:
+            raise Unavailable("Training needs the package accelerate: pip install mvgamba[train].") from error
 
+        # lets CPUs multiply in bfloat16 where they can, and takes AMD processors to kernels that are twice as fast
+        torch.set_float32_matmul_precision("medium")
         self.config, self.folder = config, folder
         self.accelerator = Accelerator(cpu=cpu)
         self.samples: list[RaySample] = read_shards(Path(config.data))
@@ -209,6 +216,13 @@ class Trainer:
         partial = self.folder / (CHECKPOINT + ".partial")
         torch.save(state, partial)
         os.replace(partial, self.folder / CHECKPOINT)
+
+    def write_weights(self) -> Path:
+        """The average of the weights, as the reconstructor `ray` loads it."""
+        path = self.folder / "ray.safetensors"
+        if self.accelerator.is_main_process:
+            save_ray_network(self.average, path)
+        return path
 
     def _resume(self) -> None:
         state: dict[str, Any] = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)

@@ -11,6 +11,8 @@ import time
 import pytest
 
 from mvgamba.io.glb import read_glb
+from mvgamba.reconstructor.ray_reconstructor import load_ray_network
+from tests.mvgamba.data.objects import write_corpus
 
 QUICK = ("--quality", "draft", "--faces", "1000", "--texture", "128")
 
@@ -112,6 +114,36 @@ def test_the_network_without_weights_says_what_to_do(box_capture, tmp_path):
     assert json.loads(done.stdout.splitlines()[-1])["reason"] == "WEIGHTS_MISSING"
 
 
+def test_objects_become_shards_and_shards_weights(tmp_path):
+    write_corpus(tmp_path / "objects", 2)
+    (tmp_path / "objects" / "broken.glb").write_bytes(b"glTF")
+    made = run("prepare", tmp_path / "objects", "-o", tmp_path / "shards", "--variants", "1", "--size", "32", "--json")
+    assert made.returncode == 0, made.stderr
+    facts = json.loads(made.stdout)
+    assert facts["written"] == 2 and list(facts["skipped"]) == ["broken.glb, variant 0"]
+    network = {"width": 32, "num_layers": 1}
+    config = {"data": str(tmp_path / "shards"), "network": network, "batch_size": 2, "steps": 10, "warm_up": 2}
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    trained = run("train", "reconstructor", "--config", tmp_path / "run.json", "-o", tmp_path / "run", "--cpu")
+    assert trained.returncode == 0, trained.stderr
+    assert "step 10 of 10" in trained.stderr
+    assert load_ray_network(tmp_path / "run" / "ray.safetensors").config.width == 32
+
+
+def test_training_on_nothing_says_so(tmp_path):
+    done = run("train", "reconstructor", "--config", tmp_path / "no.json", "-o", tmp_path / "run")
+    assert done.returncode == 2 and "no.json is not a training configuration" in done.stderr
+    done = run("prepare", tmp_path, "-o", tmp_path / "shards", "--size", "33")
+    assert done.returncode == 2 and "multiple of 8" in done.stderr
+
+
+def test_shipped_weights_are_listed_and_whole():
+    listed = [json.loads(line) for line in run("weights", "list", "--json").stdout.splitlines()]
+    assert [w["name"] for w in listed] == ["ray-starter-cpu"] and listed[0]["is_there"]
+    done = run("weights", "verify")
+    assert done.returncode == 0 and done.stdout == "ray-starter-cpu: whole\n"
+
+
 def test_doctor_tests_itself_and_explains_each_kernel():
     done = run("doctor", "--json")
     facts = json.loads(done.stdout)
@@ -119,7 +151,7 @@ def test_doctor_tests_itself_and_explains_each_kernel():
     assert facts["kernels"]["cpu"]["rasterize_surfels"]["uses"] == "warp-cpu"
     for row in facts["kernels"]["cpu"].values():
         assert row["uses"] is not None and all(row["why_not"].values())
-    assert facts["weights"] == {"reconstructor": None, "generator": None}
+    assert facts["weights"] == {"reconstructor": "ray-starter-cpu", "generator": None}
     assert done.returncode == (0 if facts["healthy"] else 1)
 
 
