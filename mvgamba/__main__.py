@@ -135,6 +135,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reconstructor", default="auto", metavar="NAME", help="auto (the best for the views), hull, ray, mvgamba"
     )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the learned reconstructor, instead of its own")
     parser.add_argument("--no-refine", action="store_true", help="keep the surfels as the reconstructor gives them")
     parser.add_argument(
         "--faces", type=int, default=20_000, metavar="N", help="upper limit of triangles (default 20000)"
@@ -161,6 +162,7 @@ def _options(args: argparse.Namespace) -> Any:
     return GenerateOptions(
         quality=args.quality,
         reconstructor=args.reconstructor,
+        weights=args.weights,
         refine=not args.no_refine,
         target_faces=args.faces,
         texture_size=args.texture,

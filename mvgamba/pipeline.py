@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from mvgamba.cameras import fibonacci_cameras, resize_cameras
-from mvgamba.errors import InvalidInput, OutOfMemory, Unavailable
+from mvgamba.errors import EmptyReconstruction, InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
 from mvgamba.kernels.rasterize_surfels import check_depth_for_fusion
 from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
@@ -28,6 +28,7 @@ from mvgamba.reconstructor.protocol import Reconstructor, ReconstructorSettings
 from mvgamba.refinement.colors import painted
 from mvgamba.refinement.refine import refine
 from mvgamba.refinement.snap import snap_to_silhouettes
+from mvgamba.refinement.targets import least_match
 from mvgamba.render import render_surfels
 from mvgamba.render.face_surfels import surfels_on_faces
 from mvgamba.texturing.bake import bake_texture
@@ -51,6 +52,9 @@ log = logging.getLogger(__name__)
 
 MOST_LEARNED_VIEWS = 6
 """With more, the views themselves say more than what was learned from other objects."""
+LEAST_MATCH = 0.85
+"""Least overlap of the learned start with a silhouette of the inputs (intersection over union). Where it is lower, thin parts are gone
+or the views are unlike those it has learned from; the hull is better then. Good starts have 0.9 and more, those that lost to the hull 0.66 and 0.79."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,7 @@ def choose_reconstructor(views: PosedViews, options: GenerateOptions) -> tuple[s
         return "hull", "the views have depth, which leaves nothing to guess"
     if not 2 <= views.num_views <= MOST_LEARNED_VIEWS:
         return "hull", f"{views.num_views} views: the learned one is better with 2 to {MOST_LEARNED_VIEWS}"
-    if default("reconstructor", "ray") is None:
+    if options.weights is None and default("reconstructor", "ray") is None:
         return "hull", "no trained weights are installed"
     return "ray", "trained weights are installed"
 
@@ -146,8 +150,6 @@ def _from_views(
     facts: dict[str, Any] = {
         "views": views.num_views,
         "quality": options.quality,
-        "reconstructor": name,
-        "reconstructor_because": because,
         "seed": options.seed,
         "device": options.device,
         "used_depth": views.depth is not None,
@@ -168,10 +170,13 @@ def _from_views(
         )
     with clock("reconstruct"):
         tell("reconstruct", 0.0, "Reconstructing")
-        settings = ReconstructorSettings(resolution=preset.hull_resolution, faces=preset.surfels, device=options.device)
-        reconstructor: Reconstructor = RECONSTRUCTORS.get(name)(settings)
-        start = reconstructor.reconstruct(host)
-        start = dataclasses.replace(start, surfels=start.surfels.to(options.device))
+        settings = ReconstructorSettings(
+            resolution=preset.hull_resolution, faces=preset.surfels, weights=options.weights, device=options.device
+        )
+        start, name, because = _start(name, because, options, settings, host)
+        facts |= {"reconstructor": name, "reconstructor_because": because}
+        guess = None if start.guess is None else start.guess.to(options.device)
+        start = dataclasses.replace(start, surfels=start.surfels.to(options.device), guess=guess)
         if options.refine and start.scaffold is None:
             start = _with_scaffold(start.surfels, normalised, preset)
         surfels = start.surfels
@@ -202,6 +207,26 @@ def _from_views(
     facts["seconds"] = {k: round(v, 2) for k, v in clock.seconds.items()}
     log.info("made %d faces in %.1f s", len(textured.faces), sum(clock.seconds.values()))
     return Result(textured, surfels, normalised.to_world, clock.seconds, facts)
+
+
+def _start(
+    name: str, because: str, options: GenerateOptions, settings: ReconstructorSettings, views: NormalisedViews
+) -> tuple[Reconstruction, str, str]:
+    """A first reconstruction, by whom, and why by them: a learned one that nobody asked for has to match the silhouettes."""
+    chosen: Reconstructor = RECONSTRUCTORS.get(name)(settings)
+    if name == "hull" or options.reconstructor != "auto":
+        return chosen.reconstruct(views), name, because
+    try:
+        start = chosen.reconstruct(views)
+        match = least_match(start.surfels, views.views)
+    except EmptyReconstruction:
+        match = 0.0
+    if match >= LEAST_MATCH:
+        return start, name, because
+    because = f"the learned start meets a silhouette by {match:.2f} only"
+    log.warning("Going on from the visual hull: %s (at least %.2f is wanted).", because, LEAST_MATCH)
+    hull: Reconstructor = RECONSTRUCTORS.get("hull")(settings)
+    return hull.reconstruct(views), "hull", because
 
 
 def _fitted(views: PosedViews, options: GenerateOptions) -> Fitted:

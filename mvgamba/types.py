@@ -6,6 +6,7 @@ colours, units) are in CONVENTIONS.md.
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -173,6 +174,8 @@ class GenerateOptions:
     """auto, cpu or cuda; auto is the CPU until the CUDA variants have run on a GPU."""
     seconds: float | None = None
     """Budget of wall time for the whole job: refinement gets what the other stages leave. None for no limit."""
+    weights: Path | None = None
+    """A file of weights for the learned reconstructor instead of those that come with the package."""
     when_short: WhenShort = "reduce"
     """When memory does not suffice: take cheaper settings and say which, or fail."""
 

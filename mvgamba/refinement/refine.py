@@ -28,8 +28,6 @@ MOST_AREA_PER_VIEW = 0.0075
 AREA_AT_END = 0.1
 """Of the pull at the start: bulges come down early, and what the pull has taken from thin parts the views then give back. So
 from eight views on; four leave tops and undersides to the pull alone, which then stays."""
-GUESS_KNOWS = 1.0
-"""The same for a start that was learned."""
 DEPTH_KNOWS = 0.2
 """With depth less is left to guess, and the pull towards less area does more harm than good."""
 
@@ -67,8 +65,6 @@ class RefineOptions:
     """Shared by the views: the fewer there are, the more of the surface is left to it."""
     bend_weight: float = 0.002
     opacity_weight: float = 0.002
-    guess_weight: float = 0.0
-    """Of a view that nobody took, where the start has any."""
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("views_per_step", 1), ("image_size", 16), ("coarse_steps", 0)):
@@ -149,11 +145,8 @@ def refine(
         # a background of any colour: what is transparent must be so on all of them
         background = torch.rand(views_per_step, 3, 1, 1, generator=generator)
         targets = coarse if progress < options.coarse_steps / options.steps - 1e-9 else fine
-        weights = loss_weights(options, views, progress, has_guess=guess is not None)
+        weights = loss_weights(options, views, progress)
         miss, rest = fit.loss(targets[pick.to(views.rgb.device)], background.to(views.rgb), weights)
-        if guess is not None and options.guess_weight > 0:
-            one = torch.tensor([schedule.step % guess.num_views], device=views.rgb.device)
-            rest = rest + options.guess_weight * fit.loss(guess[one], background[:1].to(views.rgb), weights)[0]
         fit.step(miss + rest, 0.5 * (1 + math.cos(math.pi * progress)) * 0.9 + 0.1)
         schedule.advance(miss)
     surfels = fit.surfels().detach()
@@ -171,10 +164,9 @@ def refine(
     return Refined(surfels, scaffold, psnr, schedule.step, schedule.stopped)
 
 
-def loss_weights(options: RefineOptions, views: PosedViews, progress: float, *, has_guess: bool = False) -> LossWeights:
+def loss_weights(options: RefineOptions, views: PosedViews, progress: float) -> LossWeights:
     """The pull towards less area depends on how much the views leave open, and eases off as the fit goes on."""
     eased = (1 - AREA_AT_END) * min(max(views.num_views / 4 - 1, 0.0), 1.0)
     pull = options.area_weight / views.num_views * (1 - eased * progress)
     area = min(pull, MOST_AREA_PER_VIEW * max(views.num_views, 4)) * (DEPTH_KNOWS if views.depth is not None else 1.0)
-    area *= GUESS_KNOWS if has_guess else 1.0
     return LossWeights(options.mask_weight, options.depth_weight, area, options.bend_weight, options.opacity_weight)

@@ -86,3 +86,13 @@ def psnr_on_white(surfels: Surfels, targets: Targets) -> float:
     planes = targets.rasterize(surfels)
     error = float(((planes.rgb - planes.alpha) - (targets.rgb - targets.alpha)).square().mean())
     return -10 * math.log10(max(error, 1e-10))
+
+
+@torch.no_grad()
+def least_match(surfels: Surfels, views: PosedViews, *, size: int = 128) -> float:
+    """Intersection over union of coverages, surfels against images, in the view where it is least."""
+    targets = targets_of(views, size)
+    drawn = targets.rasterize(surfels).alpha
+    both = torch.minimum(drawn, targets.alpha).sum((1, 2, 3))
+    either = torch.maximum(drawn, targets.alpha).sum((1, 2, 3)).clamp_min(1e-6)
+    return float((both / either).min())

@@ -1,14 +1,18 @@
 """Which reconstructor a job gets, and that the learned one is worth it."""
 
+import contextlib
 import dataclasses
 
 import pytest
 import torch
 
 from mvgamba import weights
+from mvgamba.errors import EmptyReconstruction
 from mvgamba.evaluation.drawable import drawable_of, read_drawable
 from mvgamba.evaluation.run import EvaluationSettings, photograph_subject, score_result
 from mvgamba.pipeline import choose_reconstructor, generate
+from mvgamba.reconstructor.ray_network import RayConfig, RayNetwork
+from mvgamba.reconstructor.ray_reconstructor import save_ray_network
 from mvgamba.types import GenerateOptions, GenerateRequest, PosedViews
 from tests.mvgamba.data.objects import write_corpus
 
@@ -54,3 +58,20 @@ def test_the_network_alone_gives_a_closed_mesh(subject):
     assert result.facts["reconstructor"] == "ray"
     scores, _ = score_result(subject, drawable_of(result.mesh))
     assert scores["iou"] > 0.8
+
+
+def test_a_learned_start_that_misses_the_silhouettes_gives_way_to_the_hull(subject, tmp_path, caplog):
+    # weights that say "at the far side" for every ray, and that nothing is seen from the top
+    network = RayNetwork(RayConfig(width=32, num_layers=1))
+    with torch.no_grad():
+        network.pixel[-1].weight.zero_()
+        network.pixel[-1].bias.copy_(torch.tensor([12.0, -5.0, -12.0, 0.0, 0.0, 0.0]))
+    save_ray_network(network, tmp_path / "wrong.safetensors")
+    options = dataclasses.replace(DRAFT, refine=False, weights=tmp_path / "wrong.safetensors")
+    facts = generate(GenerateRequest(subject.inputs, options)).facts
+    assert facts["reconstructor"] == "hull" and "meets a silhouette by" in facts["reconstructor_because"]
+    assert "Going on from the visual hull" in caplog.text
+    # who asks for it gets it
+    asked = dataclasses.replace(options, reconstructor="ray")
+    with contextlib.suppress(EmptyReconstruction):
+        assert generate(GenerateRequest(subject.inputs, asked)).facts["reconstructor"] == "ray"
