@@ -36,7 +36,8 @@ def rows(quick: bool) -> Iterator[Row]:
         write_capture(folder)
         qualities = ("draft",) if quick else ("draft", "standard")
         for quality in qualities:
-            job = _run(folder, quality, threads=None)
+            # the faster of two, as other rows take the fastest of several
+            job = min((_run(folder, quality, threads=None) for _ in range(2)), key=lambda run: run["wall"])
             yield Row(f"views {quality}", _size(job), job["wall"], "the bar of the README", bar=WALL[quality])
         if quick:
             return
