@@ -275,6 +275,7 @@ def _train_reconstructor(args: argparse.Namespace) -> int:
 
     trainer.run(report=report)
     print(trainer.write_weights())
+    trainer.close()
     return 0
 
 

@@ -99,7 +99,7 @@ class MVGambaNetwork(nn.Module):
         return frame.surfels_to_world(surfels)
 
 
-def parameter_groups(network: MVGambaNetwork, *, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(network: nn.Module, *, weight_decay: float) -> list[dict[str, object]]:
     """Two groups for an optimiser: matrices decay; norms, biases, positions and the scan's A and D do not."""
     decay: list[Tensor] = []
     rest: list[Tensor] = []

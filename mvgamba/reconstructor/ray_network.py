@@ -108,16 +108,25 @@ def make_planes(
 
 def pack(planes: Float[Tensor, "b V c S S"], patch: int) -> Packed:
     """Patches in reading order; those without a ray that meets the hull are left out."""
-    batch, views, channels, size, _ = planes.shape
-    grid = size // patch
-    patches = planes.unflatten(3, (grid, patch)).unflatten(5, (grid, patch))
-    patches = patches.permute(0, 1, 3, 5, 4, 6, 2).reshape(batch, views * grid * grid, patch * patch, channels)
+    patches = patches_of(planes, patch)
     keep = patches[..., 6].amax(-1) > 0
     longest = max(int(keep.sum(1).max()), 1)
     index = torch.argsort(~keep, dim=1, stable=True)[:, :longest]
     valid = keep.gather(1, index)
-    pixels = patches.gather(1, index[..., None, None].expand(-1, -1, patch * patch, channels))
-    return Packed(pixels * valid[..., None, None], index, valid)
+    return Packed(pick_patches(patches, index) * valid[..., None, None], index, valid)
+
+
+def patches_of(planes: Float[Tensor, "b V c S S"], patch: int) -> Float[Tensor, "b n p c"]:
+    """All patches in reading order: view by view, row by row."""
+    batch, views, channels, size, _ = planes.shape
+    grid = size // patch
+    patches = planes.unflatten(3, (grid, patch)).unflatten(5, (grid, patch)).permute(0, 1, 3, 5, 4, 6, 2)
+    return patches.reshape(batch, views * grid * grid, patch * patch, channels)
+
+
+def pick_patches(patches: Float[Tensor, "b n p c"], index: Int[Tensor, "b L"]) -> Float[Tensor, "b L p c"]:
+    """Some patches of each sample."""
+    return patches.gather(1, index[..., None, None].expand(-1, -1, *patches.shape[2:]))
 
 
 def unpack(values: Float[Tensor, "b L p"], packed: Packed, *, views: int, size: int) -> Float[Tensor, "b V S S"]:

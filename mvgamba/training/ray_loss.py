@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvgamba.reconstructor.ray_network import Packed, RayOutput
+from mvgamba.reconstructor.ray_network import Packed, RayOutput, patches_of, pick_patches
 
 JUMP = 0.1
 """Between neighbouring pixels, in radii of the object: beyond that they lie on different surfaces."""
@@ -45,7 +45,7 @@ def ray_losses(
 
     patch = round(packed.pixels.shape[2] ** 0.5)
     grid = targets.shape[-1] // patch
-    truth = _pack_like(targets, packed, patch)
+    truth = pick_patches(patches_of(targets, patch), packed.index)
     hit = (packed.pixels[..., 6] > 0) & packed.valid[..., None]
     solid = (truth[..., 1] > 0.5) & hit
     is_query = (packed.index // (grid * grid) >= num_given)[..., None] & hit
@@ -66,15 +66,6 @@ def ray_losses(
     }
     total = torch.stack(list(losses.values())).sum()
     return losses | {"total": total, "depth_error": mean(size_of_gap.detach(), solid)}
-
-
-def _pack_like(targets: Tensor, packed: Packed, patch: int) -> Tensor:
-    """The same patches of other planes."""
-    batch, views, channels, size, _ = targets.shape
-    grid = size // patch
-    patches = targets.unflatten(3, (grid, patch)).unflatten(5, (grid, patch)).permute(0, 1, 3, 5, 4, 6, 2)
-    flat = patches.reshape(batch, views * grid * grid, patch * patch, channels)
-    return flat.gather(1, packed.index[..., None, None].expand(-1, -1, patch * patch, channels))
 
 
 def _difference(

@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from mvgamba.data.samples import RaySample
 from mvgamba.data.shards import read_shards
 from mvgamba.errors import InvalidInput, Unavailable
+from mvgamba.reconstructor.network import parameter_groups
 from mvgamba.reconstructor.ray_network import RayConfig, RayNetwork
 from mvgamba.reconstructor.ray_reconstructor import save_ray_network
 from mvgamba.training.ray_batches import RayBatch, batch_order, make_batch, patches_met
@@ -113,10 +113,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         network = RayNetwork(config.network)
         self.average = copy.deepcopy(network).requires_grad_(False).to(self.accelerator.device)
-        optimiser = torch.optim.AdamW(parameter_groups(network, config.weight_decay), lr=1.0, betas=(0.9, 0.95))
+        optimiser = torch.optim.AdamW(
+            parameter_groups(network, weight_decay=config.weight_decay), lr=1.0, betas=(0.9, 0.95)
+        )
         self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
         self.step = 0
         self._orders: dict[int, list[list[int]]] = {}
+        first = batch_order(self.sizes, batch_size=config.batch_size, seed=config.seed, epoch=0)
+        self._per_epoch = len(first)  # the same in every epoch
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).exists():
             self._resume()
@@ -157,15 +161,16 @@ class Trainer:
                 self.save()
                 saved = time.perf_counter()
         self.save()
+        # a process that leaves takes the connections of the others with it
+        self.accelerator.wait_for_everyone()
 
     def batch(self, step: int) -> RayBatch:
         """What a step learns from, this process' share of it."""
         size, processes = self.config.batch_size, self.accelerator.num_processes
-        per_epoch = max(len(batch_order(self.sizes, batch_size=size, seed=self.config.seed, epoch=0)), 1)
-        epoch = step // per_epoch
+        epoch = step // self._per_epoch
         if epoch not in self._orders:
             self._orders = {epoch: batch_order(self.sizes, batch_size=size, seed=self.config.seed, epoch=epoch)}
-        picked = [self.samples[i] for i in self._orders[epoch][step % per_epoch]]
+        picked = [self.samples[i] for i in self._orders[epoch][step % self._per_epoch]]
         generator = np.random.default_rng([self.config.seed, 1, step]) if self.config.disturb else None
         whole = make_batch(picked, generator=generator)
         share = size // processes
@@ -217,6 +222,10 @@ class Trainer:
         torch.save(state, partial)
         os.replace(partial, self.folder / CHECKPOINT)
 
+    def close(self) -> None:
+        """Let go of the other processes, if any. The trainer is of no use afterwards."""
+        self.accelerator.end_training()
+
     def write_weights(self) -> Path:
         """The average of the weights, as the reconstructor `ray` loads it."""
         path = self.folder / "ray.safetensors"
@@ -245,13 +254,3 @@ class Trainer:
         if path.exists() and self.accelerator.is_main_process:
             kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
             path.write_text("".join(line + "\n" for line in kept))
-
-
-def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices decay; norms, biases and the scan's A and D do not."""
-    decay: list[Tensor] = []
-    rest: list[Tensor] = []
-    for name, parameter in network.named_parameters():
-        spared = parameter.ndim < 2 or name.endswith((".A_log", ".D"))
-        (rest if spared else decay).append(parameter)
-    return [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]

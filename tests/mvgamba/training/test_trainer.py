@@ -52,6 +52,7 @@ def run_in_a_process(config_path, folder, *, processes=1, until=None):
         from mvgamba.training.trainer import TrainConfig, Trainer
         trainer = Trainer(TrainConfig.read(Path({str(config_path)!r})), Path({str(folder)!r}), cpu=True)
         trainer.run(until={until}, checkpoint_seconds=0.2)
+        trainer.close()
         """
     )
     script = folder.parent / f"{folder.name}.py"
