@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float16, Float32, UInt8
 
 from mvgamba.data.sources import Source
+from mvgamba.errors import InvalidInput
 from mvgamba.reconstructor.normalise import normalise_views
 from mvgamba.reconstructor.ray_inputs import ray_inputs
 from mvgamba.types import Cameras
@@ -49,6 +50,10 @@ class RaySample:
 def make_sample(source: Source, index: int, variant: int, *, size: int) -> RaySample:
     """Raises: InvalidInput, InvalidImage, EmptyReconstruction for an object that cannot be used."""
     taken = source.views(index, variant, size=size)
+    if taken.draw is None or taken.inputs.depth is None:
+        raise InvalidInput(
+            f"{source.names[index]} comes as photographs without depth from every side; the ray network learns from meshes."
+        )
     views = normalise_views(taken.inputs)
     given = ray_inputs(views, size=size)
     count = views.views.num_views

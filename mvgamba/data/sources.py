@@ -24,7 +24,9 @@ class TrainingViews:
 
     inputs: PosedViews
     """What is given. With depth, which is only a target."""
-    draw: Callable[[Cameras], PosedViews]
+    others: PosedViews | None = None
+    """Further photographs of the same object in the same world, to be compared with: all there are, where a source cannot draw."""
+    draw: Callable[[Cameras], PosedViews] | None = None
     """Photographs of the same object, with depth, from any other cameras of the same world."""
 
 
@@ -82,7 +84,7 @@ class GlbFolder:
         # half of the variants look along the axes of the file, as most captures do
         turn = generator.uniform(0, 2 * math.pi) if variant % 2 else math.pi / 2 * (variant // 2)
         cameras = ring_cameras(drawable, turn, size=size)
-        return TrainingViews(self._photograph(drawable, cameras), lambda other: self._photograph(drawable, other))
+        return TrainingViews(self._photograph(drawable, cameras), draw=lambda other: self._photograph(drawable, other))
 
     def _photograph(self, drawable: Drawable, cameras: Cameras) -> PosedViews:
         views = photograph(drawable, cameras, with_depth=True, samples=self.samples)

@@ -26,7 +26,7 @@ from mvgamba.data.shards import read_shards
 from mvgamba.errors import InvalidInput, Unavailable
 from mvgamba.reconstructor.network import parameter_groups
 from mvgamba.reconstructor.ray_network import RayConfig, RayNetwork
-from mvgamba.reconstructor.ray_reconstructor import save_ray_network
+from mvgamba.reconstructor.ray_reconstructor import load_ray_network, save_ray_network
 from mvgamba.training.ray_batches import RayBatch, batch_order, make_batch, patches_met
 from mvgamba.training.ray_loss import RayLossWeights, ray_losses
 
@@ -54,6 +54,8 @@ class TrainConfig:
     ema: float = 0.998
     seed: int = 0
     disturb: bool = True
+    init: str | None = None
+    """A file of weights to begin with, as `write_weights` makes them; None for random ones."""
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("steps", 1), ("warm_up", 0)):
@@ -111,7 +113,9 @@ class Trainer:
                 f"and at most the {len(self.samples)} samples there are."
             )
         torch.manual_seed(config.seed)
-        network = RayNetwork(config.network)
+        network = RayNetwork(config.network) if config.init is None else load_ray_network(Path(config.init))
+        if network.config != config.network:
+            raise InvalidInput(f"{config.init} holds a network of {network.config}; the run asks for {config.network}.")
         self.average = copy.deepcopy(network).requires_grad_(False).to(self.accelerator.device)
         optimiser = torch.optim.AdamW(
             parameter_groups(network, weight_decay=config.weight_decay), lr=1.0, betas=(0.9, 0.95)

@@ -1,0 +1,84 @@
+"""`mvgamba prepare` and `mvgamba train`: objects -> samples -> weights."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mvgamba.commands.options import Subparsers
+
+
+def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
+    """Add to the command line."""
+    prepare = commands.add_parser(
+        "prepare",
+        parents=[common],
+        help="objects -> training samples",
+        description="Photograph the GLBs of a folder for training and write the samples as shards. Goes on where it was left.",
+    )
+    prepare.add_argument("folder", type=Path, help="GLB files, in folders below as well")
+    prepare.add_argument("-o", "--out", type=Path, required=True, help="folder for the shards")
+    prepare.add_argument("--variants", type=int, default=4, help="photographs of each object from as many sides")
+    prepare.add_argument("--size", type=int, default=128, help="pixels of a view (default 128)")
+    prepare.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    prepare.set_defaults(run=_prepare)
+
+    train = commands.add_parser("train", help="samples -> weights").add_subparsers(dest="model", required=True)
+    reconstructor = train.add_parser(
+        "reconstructor",
+        parents=[common],
+        help="the ray network",
+        description="Train the ray network by a configuration file. Goes on from the checkpoint in the run's folder.",
+    )
+    reconstructor.add_argument("--config", type=Path, required=True, help="JSON: the fields of TrainConfig")
+    reconstructor.add_argument("-o", "--out", type=Path, required=True, help="folder of the run")
+    reconstructor.add_argument("--cpu", action="store_true", help="do not look for a GPU")
+    reconstructor.set_defaults(run=_train_reconstructor)
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from mvgamba.data import GlbFolder
+    from mvgamba.data.shards import write_shards
+    from mvgamba.errors import InvalidInput
+
+    for name, value, least in (("variants", args.variants, 1), ("size", args.size, 16), ("workers", args.workers, 1)):
+        if value < least:
+            raise InvalidInput(f"--{name} is {value}; it must be at least {least}.")
+    if args.size % 8:
+        raise InvalidInput(f"--size is {args.size}; it must be a multiple of 8.")
+
+    def report(done: int, of: int) -> None:
+        print(f"shard {done} of {of}", file=sys.stderr, flush=True)
+
+    made = write_shards(
+        GlbFolder(args.folder), args.out, variants=args.variants, size=args.size, workers=args.workers, report=report
+    )
+    if args.json:
+        print(json.dumps({"written": made.written, "skipped": made.skipped}))
+    else:
+        print(f"{args.out}: {made.written} samples, {len(made.skipped)} left out")
+        for name, why in made.skipped.items():
+            print(f"  {name}: {why}")
+    return 0
+
+
+def _train_reconstructor(args: argparse.Namespace) -> int:
+    from mvgamba.training.trainer import TrainConfig, Trainer
+
+    trainer = Trainer(TrainConfig.read(args.config), args.out, cpu=args.cpu)
+
+    def report(step: int, losses: dict[str, float], seconds: float) -> None:
+        if args.json:
+            print(json.dumps({"step": step, "seconds_left": round(seconds), **losses}), flush=True)
+        else:
+            print(
+                f"step {step} of {trainer.config.steps}: loss {losses['total']:.4f}, depth off by "
+                f"{losses['depth_error']:.4f}, {seconds / 60:.0f} minutes left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    trainer.run(report=report)
+    print(trainer.write_weights())
+    trainer.close()
+    return 0

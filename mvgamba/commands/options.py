@@ -1,0 +1,61 @@
+"""Arguments that several commands take, and exit states."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mvgamba.types import GenerateOptions
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Subparsers = object
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments of a job."""
+    parser.add_argument("--quality", choices=("draft", "standard", "high"), default="standard")
+    parser.add_argument(
+        "--reconstructor", default="auto", metavar="NAME", help="auto (the best for the views), hull, ray, mvgamba"
+    )
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the learned reconstructor, instead of its own")
+    parser.add_argument("--no-refine", action="store_true", help="keep the surfels as the reconstructor gives them")
+    parser.add_argument(
+        "--faces", type=int, default=20_000, metavar="N", help="upper limit of triangles (default 20000)"
+    )
+    parser.add_argument(
+        "--texture", type=int, default=1024, metavar="N", help="edge of the texture in pixels (default 1024)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed and settings, same result")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="time for the job: refinement gets what the other stages leave"
+    )
+    parser.add_argument(
+        "--when-short",
+        choices=("reduce", "fail"),
+        default="reduce",
+        help="when memory is short: take cheaper settings and say which (default), or fail",
+    )
+
+
+def options_of(args: argparse.Namespace) -> "GenerateOptions":
+    """What the arguments of `add_options` say."""
+    from mvgamba.types import GenerateOptions
+
+    return GenerateOptions(
+        quality=args.quality,
+        reconstructor=args.reconstructor,
+        weights=args.weights,
+        refine=not args.no_refine,
+        target_faces=args.faces,
+        texture_size=args.texture,
+        seed=args.seed,
+        device=args.device,
+        seconds=args.seconds,
+        when_short=args.when_short,
+    )
