@@ -76,16 +76,30 @@ class GlbFolder:
         return found
 
     def views(self, index: int, variant: int, *, size: int) -> TrainingViews:
-        name = self.names[index]
-        drawable = read_drawable(self.folder / name)
-        if not np.isfinite(drawable.vertices).all() or drawable.radius <= 0:
-            raise InvalidInput(f"{name} has no extent, or vertices that are not finite.")
+        drawable = read_solid(self.folder / self.names[index])
         generator = np.random.default_rng([index, variant])
         # half of the variants look along the axes of the file, as most captures do
         turn = generator.uniform(0, 2 * math.pi) if variant % 2 else math.pi / 2 * (variant // 2)
-        cameras = ring_cameras(drawable, turn, size=size)
-        return TrainingViews(self._photograph(drawable, cameras), draw=lambda other: self._photograph(drawable, other))
+        return photograph_training(drawable, ring_cameras(drawable, turn, size=size), samples=self.samples)
 
-    def _photograph(self, drawable: Drawable, cameras: Cameras) -> PosedViews:
-        views = photograph(drawable, cameras, with_depth=True, samples=self.samples)
+
+def read_solid(path: Path) -> Drawable:
+    """A GLB that can be learned from. Raises: InvalidInput, naming it."""
+    drawable = read_drawable(path)
+    if not np.isfinite(drawable.vertices).all() or drawable.radius <= 0:
+        raise InvalidInput(f"{path.name} has no extent, or vertices that are not finite.")
+    return drawable
+
+
+def photograph_training(drawable: Drawable, cameras: Cameras, *, samples: int) -> TrainingViews:
+    """A drawable thing as a source gives it.
+
+    Args:
+        samples: Along each edge of a pixel.
+    """
+
+    def draw(wanted: Cameras) -> PosedViews:
+        views = photograph(drawable, wanted, with_depth=True, samples=samples)
         return dataclasses.replace(views, rgb=views.rgb * (views.alpha > 0))
+
+    return TrainingViews(draw(cameras), draw=draw)

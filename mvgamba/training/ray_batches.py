@@ -1,12 +1,13 @@
 """Batches of samples for the ray network: chosen, disturbed and laid out the same way for the same seed and step."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mvgamba.data.samples import RaySample
@@ -15,6 +16,8 @@ from mvgamba.reconstructor.ray_network import make_planes
 
 BUCKET = 16
 """Batches that are filled together, so that each gets samples of about one size and little is padded."""
+NOISY = 0.04
+"""Share of the samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,32 +27,59 @@ class RayBatch:
     planes: Float[Tensor, "b V 14 S S"]
     targets: Float[Tensor, "b V 5 S S"]
     """Depth (as the planes near and far), 1 where the object is met, rgb."""
+    num_given: int
+    """Of the V views; the others are queried."""
 
     def to(self, device: torch.device | str) -> "RayBatch":
-        return RayBatch(self.planes.to(device), self.targets.to(device))
+        return RayBatch(self.planes.to(device), self.targets.to(device), self.num_given)
 
 
-def batch_order(sizes: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """All samples once, in batches of samples of similar size, in random order; what does not fill a batch is left out."""
+def batch_order(
+    sizes: Sequence[int], kinds: Sequence[int], *, batch_size: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """All samples once, in batches of one kind and of similar size, in random order; what does not fill a batch is left out.
+
+    Args:
+        kinds: Number of views of each sample; a batch cannot mix them.
+    """
     generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(len(sizes))
     batches: list[list[int]] = []
-    for begin in range(0, len(order), batch_size * BUCKET):
-        bucket = sorted(order[begin : begin + batch_size * BUCKET].tolist(), key=lambda i: sizes[i])
-        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket) - batch_size + 1, batch_size)]
+    for kind in sorted(set(kinds)):
+        order = generator.permutation([i for i, k in enumerate(kinds) if k == kind])
+        for begin in range(0, len(order), batch_size * BUCKET):
+            bucket = sorted(order[begin : begin + batch_size * BUCKET].tolist(), key=lambda i: sizes[i])
+            batches += [bucket[i : i + batch_size] for i in range(0, len(bucket) - batch_size + 1, batch_size)]
     return [batches[i] for i in generator.permutation(len(batches))]
 
 
-def patches_met(sample: RaySample, patch: int) -> int:
-    """Tokens that a sample takes."""
-    views, size, _ = sample.hit.shape
+def patches_met(hit: UInt8[np.ndarray, "V S S"], patch: int) -> int:
+    """Tokens that a sample takes, from where its rays meet the hull."""
+    views, size, _ = hit.shape
     grid = size // patch
-    return int(sample.hit.reshape(views, grid, patch, grid, patch).any((2, 4)).sum())
+    return int(hit.reshape(views, grid, patch, grid, patch).any((2, 4)).sum())
+
+
+class Ahead:
+    """Makes the batch of the next step while the network learns from the present one."""
+
+    def __init__(self, make: Callable[[int], RayBatch]) -> None:
+        self._make = make
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mvgamba-batches")
+        self._next: tuple[int, Future[RayBatch]] | None = None
+
+    def __call__(self, step: int) -> RayBatch:
+        waiting = self._next if self._next is not None and self._next[0] == step else None
+        batch = self._make(step) if waiting is None else waiting[1].result()
+        self._next = step + 1, self._pool.submit(self._make, step + 1)
+        return batch
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 def make_batch(samples: Sequence[RaySample], *, generator: np.random.Generator | None = None) -> RayBatch:
-    """Stacked samples, with other colours and mirrored at random where a generator is given."""
-    disturbed = [s if generator is None else _mirrored(s, generator) for s in samples]
+    """Stacked samples of as many views each; mirrored, in other colours, a view lost to noise, all at random, where a generator is given."""
+    disturbed = [s if generator is None else _noisy(_mirrored(s, generator), generator) for s in samples]
 
     def stack(name: str) -> Tensor:
         return torch.stack([torch.from_numpy(np.ascontiguousarray(getattr(s, name))).float() for s in disturbed])
@@ -69,7 +99,17 @@ def make_batch(samples: Sequence[RaySample], *, generator: np.random.Generator |
         samples[0].num_given,
     )
     single = torch.stack([stack("depth") / NORMALISED_RADIUS, stack("solid")], 2)
-    return RayBatch(planes, torch.cat([single, true_rgb], 2))
+    return RayBatch(planes, torch.cat([single, true_rgb], 2), samples[0].num_given)
+
+
+def _noisy(sample: RaySample, generator: np.random.Generator) -> RaySample:
+    """Now and then the colours of one view, not the first, say nothing."""
+    if generator.uniform() >= NOISY or sample.num_given < 2:
+        return sample
+    view = int(generator.integers(1, sample.num_given))
+    rgb = sample.rgb.copy()
+    rgb[view] = generator.integers(0, 256, rgb[view].shape) * (sample.alpha[view] / 255)
+    return dataclasses.replace(sample, rgb=rgb)
 
 
 def _mirrored(sample: RaySample, generator: np.random.Generator) -> RaySample:

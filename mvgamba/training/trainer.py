@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvgamba.data.samples import RaySample
 from mvgamba.data.shards import read_shards
 from mvgamba.errors import InvalidInput, Unavailable
 from mvgamba.reconstructor.network import parameter_groups
 from mvgamba.reconstructor.ray_network import RayConfig, RayNetwork
 from mvgamba.reconstructor.ray_reconstructor import load_ray_network, save_ray_network
-from mvgamba.training.ray_batches import RayBatch, batch_order, make_batch, patches_met
+from mvgamba.training.ray_batches import Ahead, RayBatch, batch_order, make_batch, patches_met
 from mvgamba.training.ray_loss import RayLossWeights, ray_losses
 
 log = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ class TrainConfig:
     """A run. Everything that changes its result is here; a checkpoint refuses to go on under another."""
 
     data: str
-    """Folder of shards."""
+    """Folder of shards, or several with the separator of search paths (`:`, on Windows `;`)."""
     network: RayConfig = field(default_factory=RayConfig)
     losses: RayLossWeights = field(default_factory=RayLossWeights)
     batch_size: int = 8
@@ -105,12 +104,17 @@ class Trainer:
         torch.set_float32_matmul_precision("medium")
         self.config, self.folder = config, folder
         self.accelerator = Accelerator(cpu=cpu)
-        self.samples: list[RaySample] = read_shards(Path(config.data))
-        self.sizes = [patches_met(s, config.network.patch_size) for s in self.samples]
-        if config.batch_size % self.accelerator.num_processes or config.batch_size > len(self.samples):
+        self.samples = read_shards(*(Path(folder) for folder in config.data.split(os.pathsep)))
+        every = range(len(self.samples))
+        self.sizes = [patches_met(self.samples.field(i, "hit"), config.network.patch_size) for i in every]
+        self.kinds = [int(self.samples.field(i, "num_given")) for i in every]
+        first = batch_order(self.sizes, self.kinds, batch_size=config.batch_size, seed=config.seed, epoch=0)
+        self._per_epoch = len(first)  # the same in every epoch
+        if config.batch_size % self.accelerator.num_processes or not first:
+            most = max(self.kinds.count(k) for k in set(self.kinds))
             raise InvalidInput(
                 f"batch_size is {config.batch_size}; it must be a multiple of {self.accelerator.num_processes} processes "
-                f"and at most the {len(self.samples)} samples there are."
+                f"and at most the {most} samples there are of one number of views."
             )
         torch.manual_seed(config.seed)
         network = RayNetwork(config.network) if config.init is None else load_ray_network(Path(config.init))
@@ -123,8 +127,7 @@ class Trainer:
         self.network, self.optimiser = self.accelerator.prepare(network, optimiser)
         self.step = 0
         self._orders: dict[int, list[list[int]]] = {}
-        first = batch_order(self.sizes, batch_size=config.batch_size, seed=config.seed, epoch=0)
-        self._per_epoch = len(first)  # the same in every epoch
+        self._ahead = Ahead(self.batch)
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / CHECKPOINT).exists():
             self._resume()
@@ -173,24 +176,24 @@ class Trainer:
         size, processes = self.config.batch_size, self.accelerator.num_processes
         epoch = step // self._per_epoch
         if epoch not in self._orders:
-            self._orders = {epoch: batch_order(self.sizes, batch_size=size, seed=self.config.seed, epoch=epoch)}
+            order = batch_order(self.sizes, self.kinds, batch_size=size, seed=self.config.seed, epoch=epoch)
+            self._orders = {epoch: order}
         picked = [self.samples[i] for i in self._orders[epoch][step % self._per_epoch]]
         generator = np.random.default_rng([self.config.seed, 1, step]) if self.config.disturb else None
         whole = make_batch(picked, generator=generator)
         share = size // processes
         mine = slice(self.accelerator.process_index * share, (self.accelerator.process_index + 1) * share)
-        return RayBatch(whole.planes[mine], whole.targets[mine]).to(self.accelerator.device)
+        return RayBatch(whole.planes[mine], whole.targets[mine], whole.num_given)
 
     def _one_step(self) -> dict[str, float]:
         config = self.config
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate_at(self.step)
-        batch = self.batch(self.step)
+        batch = self._ahead(self.step).to(self.accelerator.device)
         self.network.train()
         output, packed = self.network(batch.planes)
-        num_given = self.samples[0].num_given
         losses = ray_losses(
-            output, packed, batch.targets, num_given=num_given, weights=config.losses,
+            output, packed, batch.targets, num_given=batch.num_given, weights=config.losses,
             mean_count=lambda count: self.accelerator.reduce(count, "mean"),
         )  # fmt: skip
         self.accelerator.backward(losses["total"])
@@ -228,6 +231,7 @@ class Trainer:
 
     def close(self) -> None:
         """Let go of the other processes, if any. The trainer is of no use afterwards."""
+        self._ahead.close()
         self.accelerator.end_training()
 
     def write_weights(self) -> Path:

@@ -63,15 +63,24 @@ def test_disturbed_samples_keep_their_geometry(samples):
 
 def test_an_epoch_meets_each_sample_once_in_batches_of_one_size():
     sizes = list(range(100))
-    batches = batch_order(sizes, batch_size=5, seed=3, epoch=2)
+    batches = batch_order(sizes, [4] * 100, batch_size=5, seed=3, epoch=2)
     met = sorted(i for batch in batches for i in batch)
     assert met == sizes
-    assert batches == batch_order(sizes, batch_size=5, seed=3, epoch=2)
-    assert batches != batch_order(sizes, batch_size=5, seed=3, epoch=3)
+    assert batches == batch_order(sizes, [4] * 100, batch_size=5, seed=3, epoch=2)
+    assert batches != batch_order(sizes, [4] * 100, batch_size=5, seed=3, epoch=3)
     spread = np.mean([max(b) - min(b) for b in batches])
     assert spread < 20  # at random about 65
 
 
+def test_a_batch_holds_samples_of_as_many_views():
+    kinds = [2, 4, 4] * 20
+    batches = batch_order([1] * 60, kinds, batch_size=4, seed=0, epoch=0)
+    assert all(len({kinds[i] for i in batch}) == 1 for batch in batches)
+    assert sorted(i for batch in batches for i in batch) == list(range(60))
+    # not one kind after the other
+    assert {kinds[batch[0]] for batch in batches[:5]} == {2, 4}
+
+
 def test_patches_are_counted_as_they_are_packed(samples):
     packed = pack(make_batch(samples).planes, 8)
-    assert packed.valid.sum(1).tolist() == [patches_met(s, 8) for s in samples]
+    assert packed.valid.sum(1).tolist() == [patches_met(s.hit, 8) for s in samples]
