@@ -79,6 +79,8 @@ def _train_reconstructor(args: argparse.Namespace) -> int:
             )
 
     trainer.run(report=report)
-    print(trainer.write_weights())
+    written = trainer.write_weights()
+    if written is not None:
+        print(written)
     trainer.close()
     return 0

@@ -1,8 +1,7 @@
 """Batches of samples for the ray network: chosen, disturbed and laid out the same way for the same seed and step."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,24 +56,6 @@ def patches_met(hit: UInt8[np.ndarray, "V S S"], patch: int) -> int:
     views, size, _ = hit.shape
     grid = size // patch
     return int(hit.reshape(views, grid, patch, grid, patch).any((2, 4)).sum())
-
-
-class Ahead:
-    """Makes the batch of the next step while the network learns from the present one."""
-
-    def __init__(self, make: Callable[[int], RayBatch]) -> None:
-        self._make = make
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="mvgamba-batches")
-        self._next: tuple[int, Future[RayBatch]] | None = None
-
-    def __call__(self, step: int) -> RayBatch:
-        waiting = self._next if self._next is not None and self._next[0] == step else None
-        batch = self._make(step) if waiting is None else waiting[1].result()
-        self._next = step + 1, self._pool.submit(self._make, step + 1)
-        return batch
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
 
 def make_batch(samples: Sequence[RaySample], *, generator: np.random.Generator | None = None) -> RayBatch:
