@@ -12,13 +12,16 @@ Our own variant of MVGamba (the decoder `ray`). What differs from the published 
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mvgamba.errors import InvalidInput
 from mvgamba.reconstructor.blocks import NORM_EPS, MambaMixer
 from mvgamba.reconstructor.normalise import NORMALISED_RADIUS
 from mvgamba.reconstructor.presets import NetworkConfig
@@ -30,6 +33,7 @@ LOCAL = 8
 OUTPUTS = 6
 """Depth, its uncertainty, silhouette, rgb."""
 FREQUENCIES = 6
+SCANS = ("views", "bands", "columns")
 
 
 @dataclass(frozen=True)
@@ -41,13 +45,28 @@ class RayConfig:
     patch_size: int = 8
     pixel_width: int = 12
     """Numbers that a token gives each of its pixels."""
+    scans: tuple[str, ...] = ("views", "views back", "bands", "bands back", "columns", "columns back")
+    """How the layers read, in turn, see `scan_orders`."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.scans if name.removesuffix(" back") not in SCANS]
+        if unknown or not self.scans:
+            raise InvalidInput(
+                f"scans are {list(self.scans)}; each must be one of {', '.join(SCANS)}, or that and ' back'."
+            )
 
     def mixer(self) -> NetworkConfig:
         """What a Mamba layer is made from."""
         return NetworkConfig(width=self.width, num_layers=self.num_layers, image_size=128, patch_size=self.patch_size)
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "RayConfig":
+        """Of what a file holds. Raises: TypeError for an unknown field; InvalidInput."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return RayConfig(**plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,35 +191,56 @@ class RayNetwork(nn.Module):
             last.bias.copy_(torch.tensor([-2.0, -2.5, 1.0, 0.0, 0.0, 0.0]))
 
     def forward(self, planes: Float[Tensor, "b V 14 S S"]) -> tuple[RayOutput, Packed]:
-        size, patch = planes.shape[-1], self.config.patch_size
-        packed = pack(planes, patch)
-        orders = scan_orders(packed, views=planes.shape[1], grid=size // patch)
-        tokens = self.embed(packed.pixels.flatten(2)) + self.place(_sinusoids(packed.index, size // patch))
+        packed = pack(planes, self.config.patch_size)
+        tokens = self.read(packed, views=planes.shape[1], grid=planes.shape[-1] // self.config.patch_size)
+        return self.decode(tokens, packed), packed
+
+    def read(self, packed: Packed, *, views: int, grid: int) -> Float[Tensor, "b L c"]:
+        """Patches to tokens that know of each other."""
+        orders = scan_orders(packed, self.config.scans, views=views, grid=grid)
+        tokens = self.embed(packed.pixels.flatten(2)) + self.places(packed.index, grid)
         tokens = tokens * packed.valid[..., None]
         for i, layer in enumerate(self.layers):
             tokens = layer(tokens, *orders[i % len(orders)])
+        return self.norm(tokens)
+
+    def places(self, index: Int[Tensor, "b L"], grid: int) -> Float[Tensor, "b L c"]:
+        """What a token knows of its place in its picture; where that picture was taken from, its rays tell."""
+        return self.place(_sinusoids(index, grid))
+
+    def decode(self, tokens: Float[Tensor, "b L c"], packed: Packed) -> RayOutput:
+        """Tokens to what is said of their pixels."""
         given = packed.pixels[..., :LOCAL]
-        features = self.spread(self.norm(tokens)).unflatten(-1, (patch * patch, self.config.pixel_width))
+        features = self.spread(tokens).unflatten(-1, (self.config.patch_size**2, self.config.pixel_width))
         out = self.pixel(torch.cat([features, given], -1)).float()
         near, far = given[..., 4].float(), given[..., 5].float()
         depth = near + (far - near) * torch.sigmoid(out[..., 0])
         # colours are corrections of the guess that the planes hold
         rgb = given[..., :3].float() + out[..., 3:]
-        return RayOutput(depth, out[..., 1], out[..., 2], rgb), packed
+        return RayOutput(depth, out[..., 1], out[..., 2], rgb)
 
 
-def scan_orders(packed: Packed, *, views: int, grid: int) -> list[tuple[Tensor, Tensor]]:
-    """Six permutations of the packed patches, (order, inverse) each; what is not valid stays at the end."""
+def scan_orders(packed: Packed, scans: Sequence[str], *, views: int, grid: int) -> list[tuple[Tensor, Tensor]]:
+    """Permutations of the packed patches, (order, inverse) each; what is not valid stays at the end.
+
+    Args:
+        scans: `views`: one view after the other, along rows; `bands`: the patches of one height in all views, then the next height;
+            `columns`: one view after the other, along columns. With ` back` from the end to the beginning.
+    """
     index = packed.index
     view, row, column = index // (grid * grid), index // grid % grid, index % grid
-    keys = [index, (row * views + view) * grid + column, (view * grid + column) * grid + row]
+    keys = {
+        "views": index,
+        "bands": (row * views + view) * grid + column,
+        "columns": (view * grid + column) * grid + row,
+    }
     most = views * grid * grid
     orders = []
-    for key in keys:
-        for sign in (1, -1):
-            placed = torch.where(packed.valid, sign * key, most + 1)
-            order = torch.argsort(placed, dim=1, stable=True)
-            orders.append((order, torch.argsort(order, dim=1)))
+    for name in scans:
+        sign = -1 if name.endswith(" back") else 1
+        placed = torch.where(packed.valid, sign * keys[name.removesuffix(" back")], most + 1)
+        order = torch.argsort(placed, dim=1, stable=True)
+        orders.append((order, torch.argsort(order, dim=1)))
     return orders
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mvgamba.cameras import c2w_to_w2c_opencv
-from mvgamba.errors import EmptyReconstruction, WeightsCorrupt, WeightsMissing
+from mvgamba.errors import EmptyReconstruction, InvalidInput, WeightsCorrupt, WeightsMissing
 from mvgamba.kernels.fuse_tsdf import fuse_tsdf
 from mvgamba.reconstructor.hull import even_out, hull_field, mesh_of_field
 from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews
@@ -163,9 +163,9 @@ def load_ray_network(path: Path | None) -> RayNetwork:
 
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
-        network = RayNetwork(RayConfig(**json.loads(header["config"])))
+        network = RayNetwork(RayConfig.from_dict(json.loads(header["config"])))
         network.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, InvalidInput, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsCorrupt(f"{path} does not hold the weights of a ray network: {error}") from error
     if not all(bool(torch.isfinite(p).all()) for p in network.parameters()):
         raise WeightsCorrupt(f"{path} holds weights that are not finite.")

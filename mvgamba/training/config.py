@@ -44,7 +44,7 @@ class TrainConfig:
         """Raises: InvalidInput for an unknown or missing field, naming it."""
         try:
             values = json.loads(path.read_text())
-            values["network"] = RayConfig(**values.get("network", {}))
+            values["network"] = RayConfig.from_dict(values.get("network", {}))
             values["losses"] = RayLossWeights(**values.get("losses", {}))
             return TrainConfig(**values)
         except (OSError, ValueError, TypeError) as error:

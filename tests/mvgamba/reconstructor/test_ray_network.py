@@ -86,7 +86,7 @@ def test_orders_are_permutations_with_what_is_not_valid_at_the_end(given):
     pair = torch.stack([planes, torch.where(torch.arange(6)[:, None, None, None] < 3, planes, 0.0)])
     packed = pack(pair, 8)
     assert not packed.valid.all()
-    orders = scan_orders(packed, views=6, grid=16)
+    orders = scan_orders(packed, RayConfig().scans, views=6, grid=16)
     assert len(orders) == 6
     for order, back in orders:
         assert torch.equal(order.gather(1, back), torch.arange(order.shape[1]).expand_as(order))
