@@ -19,6 +19,10 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     prepare.add_argument("folder", type=Path, help="GLB files, in folders below as well")
     prepare.add_argument("-o", "--out", type=Path, required=True, help="folder for the shards")
     prepare.add_argument("--variants", type=int, default=4, help="photographs of each object from as many sides")
+    prepare.add_argument(
+        "--varied", action="store_true", help="stretched and composed objects on many rigs, not only turned ones"
+    )
+    prepare.add_argument("--first", type=int, default=0, help="with --varied: number of the first variant (default 0)")
     prepare.add_argument("--size", type=int, default=128, help="pixels of a view (default 128)")
     prepare.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     prepare.set_defaults(run=_prepare)
@@ -39,6 +43,7 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
 def _prepare(args: argparse.Namespace) -> int:
     from mvgamba.data import GlbFolder
     from mvgamba.data.shards import write_shards
+    from mvgamba.data.variation import VariedGlbs
     from mvgamba.errors import InvalidInput
 
     for name, value, least in (("variants", args.variants, 1), ("size", args.size, 16), ("workers", args.workers, 1)):
@@ -50,8 +55,14 @@ def _prepare(args: argparse.Namespace) -> int:
     def report(done: int, of: int) -> None:
         print(f"shard {done} of {of}", file=sys.stderr, flush=True)
 
+    turned = GlbFolder(args.folder)
     made = write_shards(
-        GlbFolder(args.folder), args.out, variants=args.variants, size=args.size, workers=args.workers, report=report
+        VariedGlbs(turned, args.first) if args.varied else turned,
+        args.out,
+        variants=args.variants,
+        size=args.size,
+        workers=args.workers,
+        report=report,
     )
     if args.json:
         print(json.dumps({"written": made.written, "skipped": made.skipped}))

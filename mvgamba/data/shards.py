@@ -59,7 +59,7 @@ def write_shards(
     jobs = [(i, v) for v in range(variants) for i in range(len(names))]
     parts = [jobs[i : i + PER_SHARD] for i in range(0, len(jobs), PER_SHARD)]
     folder.mkdir(parents=True, exist_ok=True)
-    header = {"names": names, "size": size, "per_shard": PER_SHARD}
+    header = {"source": type(source).__name__, "names": names, "size": size, "per_shard": PER_SHARD}
     index = folder / "index.json"
     if index.exists() and json.loads(index.read_text()) != header:
         raise InvalidInput(f"{folder} holds shards of another corpus or size; name an empty folder.")

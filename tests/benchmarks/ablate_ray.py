@@ -1,6 +1,6 @@
 """What each decision of the ray network is worth: small networks that differ in one thing, taught the same, held against each other.
 
-    python tests/benchmarks/ablate_ray.py --train SHARDS --val SHARDS --objects GLBS/ -o OUT/ [--steps 700] [--only base,bins]
+    python tests/benchmarks/ablate_ray.py --train SHARDS --val SHARDS --objects GLBS/ -o OUT/ [--steps 400] [--only base,bins]
 
 All have the same seed, the same batches in the same order and as many steps. OUT gets `NAME.json` with the losses on validation
 samples and the scores of meshes from four views without refinement, `NAME.png` with those meshes, and `ablation.md`. A variant
@@ -28,7 +28,7 @@ from mvgamba.training.ray_batches import make_batch, patches_met
 from mvgamba.training.ray_loss import RayLossWeights, ray_losses
 from mvgamba.training.task import SampleOrder
 
-WIDTH, LAYERS = 128, 6
+WIDTH, LAYERS = 96, 6
 RATE, WARM_UP, BATCH = 2e-3, 60, 8
 BINS = 21
 
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--objects", type=Path, help="GLBs to make meshes of")
     parser.add_argument("--limit", type=int, default=4, help="of these")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(VARIANTS))
     args = parser.parse_args()
