@@ -15,9 +15,11 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         "eval",
         parents=[common],
         help="GLBs -> renders -> reconstructions -> scores",
-        description="Photograph each GLB of a folder, reconstruct it from the pictures, and score the result from other cameras.",
+        description="Photograph each object of a folder, reconstruct it from the pictures, and score the result from other cameras.",
     )
-    evaluate.add_argument("folder", type=Path, help="a folder of GLB files")
+    evaluate.add_argument(
+        "folder", type=Path, help="a folder of GLB files, or of scanned objects (OBJ folders or zips)"
+    )
     evaluate.add_argument(
         "-o", "--out", type=Path, required=True, help="folder for report.json, table.md and the sheets"
     )

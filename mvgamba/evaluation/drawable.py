@@ -101,6 +101,11 @@ def read_drawable(path: Path) -> Drawable:
             parts.append(_part(mesh, np.asarray(transform), factors))
     if not parts:
         raise InvalidInput(f"{path.name} holds no triangles.")
+    return joined(parts)
+
+
+def joined(parts: list[Drawable]) -> Drawable:
+    """Parts of one material each as one thing."""
     starts = np.cumsum([0, *(len(p.vertices) for p in parts[:-1])])
     return Drawable(
         np.concatenate([p.vertices for p in parts]),

@@ -17,6 +17,7 @@ import psutil
 from mvgamba.errors import Cancelled, InvalidInput, MVGambaError, OutputFailed
 from mvgamba.evaluation.drawable import Drawable, read_drawable
 from mvgamba.evaluation.image_scores import image_scores
+from mvgamba.evaluation.objects import object_name, objects_of, read_object
 from mvgamba.evaluation.photograph import disturbed, photograph
 from mvgamba.evaluation.report import comparison_sheet, markdown_table, overview_sheet
 from mvgamba.evaluation.rig import cameras_around, input_angles, random_placement, scored_angles
@@ -103,19 +104,19 @@ def score_result(subject: Subject, result: Drawable | None, *, seed: int = 0) ->
 def evaluate_folder(
     folder: Path, out: Path, reconstruct: Reconstruct, settings: EvaluationSettings | None = None
 ) -> dict[str, Any]:
-    """Evaluate every GLB of a folder; write `report.json`, `table.md`, `sheet.png` and for each object a GLB and a sheet.
+    """Evaluate every object of a folder; write `report.json`, `table.md`, `sheet.png` and for each object a GLB and a sheet.
 
     An object that cannot be reconstructed counts as an empty mesh and is listed under `failed`. What is written is
     complete after every object, so that a run that is stopped keeps what it had.
 
     Returns: what `report.json` holds: `settings`, `objects`, `mean`, `baseline_mean`, `failed`.
     Raises:
-        InvalidInput: There is no GLB, or one cannot be read.
+        InvalidInput: There is no object, or one cannot be read.
         OutputFailed: `out` cannot be written.
         Cancelled: `reconstruct` was told to stop.
     """
     settings = settings or EvaluationSettings()
-    paths = glbs_of(folder)
+    paths = objects_of(folder)
     paths = paths[: settings.limit] if settings.limit else paths
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -125,47 +126,24 @@ def evaluate_folder(
     strips: list[tuple[str, PosedViews, PosedViews]] = []
     report: dict[str, Any] = {}
     for path in paths:
+        name = object_name(path)
         subject = photograph_subject(
-            read_drawable(path), dataclasses.replace(settings, seed=object_seed(path.stem, settings.seed))
+            read_object(path), dataclasses.replace(settings, seed=object_seed(name, settings.seed))
         )
-        row, result = _reconstruct_one(path.stem, subject, reconstruct, out, settings)
+        row, result = _reconstruct_one(name, subject, reconstruct, out, settings)
         scores, pictures = score_result(subject, result)
         row |= scores
         if settings.baseline:
             row["baseline"] = _baseline(subject)
         objects.append(row)
-        strips.append((path.stem, subject.truth, pictures))
-        comparison_sheet(subject.truth, pictures).save(out / f"{path.stem}.png")
+        strips.append((name, subject.truth, pictures))
+        comparison_sheet(subject.truth, pictures).save(out / f"{name}.png")
         report = summary(objects, settings)
         _write(out / "report.json", json.dumps(report, indent=1, default=float))
         _write(out / "table.md", markdown_table(report))
-        log.info("%s: %.2f dB in %.1f s", path.stem, row["psnr"], row["seconds"])
+        log.info("%s: %.2f dB in %.1f s", name, row["psnr"], row["seconds"])
     overview_sheet(strips).save(out / "sheet.png")
     return report
-
-
-def glbs_of(folder: Path) -> list[Path]:
-    """The GLB files of a folder, or those that its `index.jsonl` lists (`file`, relative), by name.
-
-    Raises: InvalidInput if there are none.
-    """
-    if folder.is_file() and folder.suffix == ".glb":
-        return [folder]
-    index = folder / "index.jsonl"
-    if index.is_file():
-        lines = index.read_text(encoding="utf-8").splitlines()
-        try:
-            paths = [folder / json.loads(line)["file"] for line in lines if line.strip()]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(f"{index} must hold one JSON object with a `file` on each line: {error}") from error
-        missing = [p for p in paths if not p.is_file()]
-        if missing:
-            raise InvalidInput(f"{index} lists {missing[0].name}, which is not there.")
-    else:
-        paths = sorted(folder.glob("*.glb")) if folder.is_dir() else []
-    if not paths:
-        raise InvalidInput(f"{folder} holds no .glb files. Give a folder of GLB files, or one with an index.jsonl.")
-    return paths
 
 
 def summary(objects: list[dict[str, Any]], settings: EvaluationSettings) -> dict[str, Any]:

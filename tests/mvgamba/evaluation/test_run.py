@@ -10,9 +10,10 @@ from PIL import Image
 
 from mvgamba.errors import Cancelled, EmptyReconstruction, InvalidInput, OutputFailed
 from mvgamba.evaluation.drawable import read_drawable
+from mvgamba.evaluation.objects import objects_of
 from mvgamba.evaluation.report import markdown_table, terminal_table
 from mvgamba.evaluation.rig import random_placement
-from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder, glbs_of, object_seed
+from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder, object_seed
 from mvgamba.types import TexturedMesh
 
 SMALL = EvaluationSettings(num_views=4, image_size=48, baseline=False)
@@ -32,7 +33,7 @@ def props(tmp_path):
 
 def the_answer(folder, *, seed: int = 0, shift: float = 0.0):
     """A reconstruction that knows the objects: it returns them in the order in which they are asked for."""
-    paths = iter(glbs_of(folder))
+    paths = iter(objects_of(folder))
 
     def reconstruct(views):
         path = next(paths)
@@ -131,19 +132,19 @@ def test_depth_and_noise_are_handed_over_when_asked_for(props, tmp_path):
 
 def test_an_index_chooses_the_files(props):
     (props / "index.jsonl").write_text('{"id": "plank", "file": "plank.glb"}\n')
-    assert [p.name for p in glbs_of(props)] == ["plank.glb"]
+    assert [p.name for p in objects_of(props)] == ["plank.glb"]
     (props / "index.jsonl").write_text('{"file": "gone.glb"}\n')
     with pytest.raises(InvalidInput, match="gone"):
-        glbs_of(props)
+        objects_of(props)
     (props / "index.jsonl").write_text("nonsense\n")
     with pytest.raises(InvalidInput, match="index"):
-        glbs_of(props)
+        objects_of(props)
 
 
 def test_a_folder_without_objects_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InvalidInput, match=r"no \.glb files"):
-            glbs_of(folder)
+            objects_of(folder)
 
 
 def test_an_output_folder_that_is_a_file_is_refused(props, tmp_path):
