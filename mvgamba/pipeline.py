@@ -132,7 +132,7 @@ def choose_reconstructor(views: PosedViews, options: GenerateOptions) -> tuple[s
         return "hull", "the views have depth, which leaves nothing to guess"
     if not 2 <= views.num_views <= MOST_LEARNED_VIEWS:
         return "hull", f"{views.num_views} views: the learned one is better with 2 to {MOST_LEARNED_VIEWS}"
-    if options.weights is None and default("reconstructor", "ray") is None:
+    if options.weights is None and default("reconstructor", "ray", options.weights_folder) is None:
         return "hull", "no trained weights are installed"
     return "ray", "trained weights are installed"
 
@@ -171,7 +171,11 @@ def _from_views(
     with clock("reconstruct"):
         tell("reconstruct", 0.0, "Reconstructing")
         settings = ReconstructorSettings(
-            resolution=preset.hull_resolution, faces=preset.surfels, weights=options.weights, device=options.device
+            resolution=preset.hull_resolution,
+            faces=preset.surfels,
+            weights=options.weights,
+            weights_folder=options.weights_folder,
+            device=options.device,
         )
         start, name, because = _start(name, because, options, settings, host)
         facts |= {"reconstructor": name, "reconstructor_because": because}

@@ -176,6 +176,8 @@ class GenerateOptions:
     """Budget of wall time for the whole job: refinement gets what the other stages leave. None for no limit."""
     weights: Path | None = None
     """A file of weights for the learned reconstructor instead of those that come with the package."""
+    weights_folder: Path | None = None
+    """The user's folder of weights, see `mvgamba.weights.user`; None for only those that come with the package."""
     when_short: WhenShort = "reduce"
     """When memory does not suffice: take cheaper settings and say which, or fail."""
 

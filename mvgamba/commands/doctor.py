@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from mvgamba.commands.options import EXIT_FAILED, Subparsers, add_options, options_of
+from mvgamba.commands.options import EXIT_FAILED, Subparsers, add_options, options_of, user_weights
 
 
 def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
@@ -29,6 +29,6 @@ def _doctor(args: argparse.Namespace) -> int:
         planned = examine_plan(options_of(args), views=args.views, image_size=args.image_size, has_depth=args.depth)
         print(json.dumps(planned) if args.json else plan_to_text(planned), flush=True)
         return 0 if planned["fits"] else EXIT_FAILED
-    facts = examine(self_test=not args.no_self_test)
+    facts = examine(self_test=not args.no_self_test, weights_folder=user_weights())
     print(json.dumps(facts) if args.json else to_text(facts), flush=True)
     return 0 if facts["healthy"] else EXIT_FAILED

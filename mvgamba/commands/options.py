@@ -1,6 +1,7 @@
 """Arguments that several commands take, and exit states."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def user_weights() -> Path:
+    """The user's folder of weights, from the environment."""
+    from mvgamba.weights.user import folder_for
+
+    return folder_for(os.environ)
+
+
 def options_of(args: argparse.Namespace) -> "GenerateOptions":
     """What the arguments of `add_options` say."""
     from mvgamba.types import GenerateOptions
@@ -51,6 +59,7 @@ def options_of(args: argparse.Namespace) -> "GenerateOptions":
         quality=args.quality,
         reconstructor=args.reconstructor,
         weights=args.weights,
+        weights_folder=user_weights(),
         refine=not args.no_refine,
         target_faces=args.faces,
         texture_size=args.texture,

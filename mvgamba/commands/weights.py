@@ -1,44 +1,212 @@
-"""`mvgamba weights`: what was learned, and whether it is whole."""
+"""`mvgamba weights`: what was learned, whether it is whole, and taking in more."""
 
 import argparse
+import contextlib
+import dataclasses
 import json
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from mvgamba.commands.options import EXIT_FAILED, Subparsers
+from mvgamba.commands.options import EXIT_FAILED, Subparsers, user_weights
+
+if TYPE_CHECKING:
+    from mvgamba.weights import Weights
 
 
 def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     """Add to the command line."""
     weights = commands.add_parser("weights", help="what was learned").add_subparsers(dest="action", required=True)
-    weights.add_parser("list", parents=[common], help="the weights that come with the package").set_defaults(
-        run=_weights_list
+    weights.add_parser("list", parents=[common], help="those of the package and your own").set_defaults(run=_list)
+    weights.add_parser("verify", parents=[common], help="whether they are whole").set_defaults(run=_verify)
+
+    pull = weights.add_parser("pull", parents=[common], help="fetch weights into your folder")
+    pull.add_argument("what", metavar="NAME|URL", help="a name from `list`, or the https address of a file")
+    pull.add_argument("--from", dest="offline", type=Path, metavar="FOLDER", help="take the file from a folder instead")
+    pull.add_argument("--sha256", metavar="HEX", help="what a file from a URL must hash to")
+    pull.add_argument("--accept-licence", action="store_true", help="do not ask, for scripts")
+    _add_entry_options(pull)
+    pull.set_defaults(run=_pull)
+
+    take = weights.add_parser(
+        "import",
+        parents=[common],
+        help="take in a file of weights",
+        description="Check a file of weights, convert it if need be, and keep it in your folder of weights.",
     )
-    weights.add_parser("verify", parents=[common], help="whether they are whole").set_defaults(run=_weights_verify)
+    take.add_argument(
+        "file", type=Path, help="ray weights (.safetensors) or an MVGamba checkpoint (.pth, .safetensors)"
+    )
+    take.add_argument("--kind", choices=("reconstructor",), default="reconstructor")
+    _add_entry_options(take)
+    take.set_defaults(run=_import)
 
 
-def _weights_list(args: argparse.Namespace) -> int:
-    import dataclasses
+def _add_entry_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", metavar="N", help="what a file is called from now on (default: as the file)")
+    parser.add_argument("--licence", metavar="L", default="unknown", help="of a file (default unknown)")
+    parser.add_argument("--default", action="store_true", help="use them before those that come with the package")
 
-    from mvgamba.weights import shipped
 
-    for weights in shipped():
+def _list(args: argparse.Namespace) -> int:
+    from mvgamba.weights import default, known
+
+    folder = user_weights()
+    for weights in known(folder):
+        used = default(weights.kind, weights.model, folder) == weights
         if args.json:
-            print(json.dumps(dataclasses.asdict(weights) | {"is_there": weights.is_there}))
+            facts = {
+                "is_there": weights.is_there,
+                "is_default": used,
+                "origin": "user" if weights.is_users else "package",
+                "path": str(weights.path),
+                "bytes": weights.path.stat().st_size if weights.is_there else None,
+            }
+            print(json.dumps({**dataclasses.asdict(weights), "place": None} | facts))
         else:
-            size = f"{weights.path.stat().st_size / 2**20:.1f} MiB" if weights.is_there else "not there"
-            print(f"{weights.name}  ({weights.kind} {weights.model}, {size}, {weights.licence})\n  {weights.about}")
+            size = f"{weights.path.stat().st_size / 2**20:.1f} MiB" if weights.is_there else _absence(weights)
+            mark = ", used by default" if used else ""
+            print(f"{weights.name}  ({weights.kind} {weights.model}, {size}, {weights.licence}{mark})")
+            print(f"  {weights.about}\n  {weights.path}")
     return 0
 
 
-def _weights_verify(args: argparse.Namespace) -> int:
+def _absence(weights: "Weights") -> str:
+    return "not there" if weights.url is None else "not pulled yet"
+
+
+def _verify(args: argparse.Namespace) -> int:
     from mvgamba.errors import WeightsCorrupt, WeightsMissing
-    from mvgamba.weights import shipped, verified
+    from mvgamba.weights import known, verified
 
     wrong = 0
-    for weights in shipped():
-        try:
-            verified(weights)
-            said = "whole"
-        except (WeightsMissing, WeightsCorrupt) as error:
-            wrong, said = wrong + 1, str(error)
+    for weights in known(user_weights()):
+        if weights.url is not None and not weights.is_there and not weights.is_users:
+            said = "not pulled yet"
+        else:
+            try:
+                verified(weights)
+                said = "whole"
+            except (WeightsMissing, WeightsCorrupt) as error:
+                wrong, said = wrong + 1, str(error)
         print(json.dumps({"name": weights.name, "said": said}) if args.json else f"{weights.name}: {said}")
     return EXIT_FAILED if wrong else 0
+
+
+def _pull(args: argparse.Namespace) -> int:
+    from mvgamba.weights.download import is_url
+    from mvgamba.weights.pull import check_pullable, entry_named, pull
+
+    folder = user_weights()
+    if is_url(args.what):
+        return _pull_url(args, folder)
+    entry = entry_named(args.what, folder, offline=args.offline)
+    check_pullable(entry, offline=args.offline)
+    _agree(args, entry, folder)
+    with _bytes(args) as report:
+        pulled = pull(entry, folder, offline=args.offline, preferred=args.default, report=report)
+    _say(args, pulled)
+    return 0
+
+
+def _pull_url(args: argparse.Namespace, folder: Path) -> int:
+    from mvgamba.errors import InvalidInput
+    from mvgamba.weights import PLAIN_NAME, SHA256, Weights, check_name
+    from mvgamba.weights.download import check_url, download
+
+    check_url(args.what)
+    sha256 = (args.sha256 or "").lower()
+    if not SHA256.fullmatch(sha256):
+        raise InvalidInput(
+            f"--sha256 is {args.sha256!r}; a file from a URL needs the 64 hexadecimal digits that it must hash to, from "
+            "somebody you trust."
+        )
+    file = PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(args.what).path)).name
+    if not PLAIN_NAME.fullmatch(file):
+        raise InvalidInput(f"{args.what} does not end in the plain name of a file.")
+    name = args.name or Path(file).stem
+    check_name(name)
+    entry = Weights(name, "reconstructor", "", file, sha256, args.licence, f"From {args.what}.")
+    _agree(args, entry, folder)
+    arrived = folder / "arrived" / file
+    with _bytes(args) as report:
+        download(args.what, arrived, sha256, report=report)
+    try:
+        return _take_in(args, arrived, folder, name=name, kind="reconstructor", origin=args.what)
+    finally:
+        arrived.unlink(missing_ok=True)
+
+
+def _import(args: argparse.Namespace) -> int:
+    return _take_in(args, args.file, user_weights(), name=args.name, kind=args.kind, origin=None)
+
+
+def _take_in(
+    args: argparse.Namespace, file: Path, folder: Path, *, name: str | None, kind: str, origin: str | None
+) -> int:
+    from mvgamba.reconstructor.weight_files import import_weights
+
+    taken = import_weights(
+        file, folder, name=name, kind=kind, licence=args.licence, preferred=args.default, origin=origin
+    )
+    _say(args, taken)
+    return 0
+
+
+def _agree(args: argparse.Namespace, entry: "Weights", folder: Path) -> None:
+    """Ask for the licence, once. Raises: Unavailable, if it is refused or nobody can be asked."""
+    from mvgamba.errors import Unavailable
+    from mvgamba.weights.user import accept, has_accepted
+
+    if has_accepted(entry, folder):
+        return
+    if not args.accept_licence:
+        asked = f"{entry.name} is under the licence: {entry.licence}."
+        if args.json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise Unavailable(f"{asked} If you accept it, say so with --accept-licence. Nothing was fetched.")
+        print(f"{asked} {entry.about}\nDo you accept it? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise Unavailable(f"The licence of {entry.name} was not accepted. Nothing was fetched.")
+    accept(entry, folder)
+
+
+def _say(args: argparse.Namespace, weights: "Weights") -> None:
+    if args.json:
+        print(json.dumps({"event": "done", "path": str(weights.path), **weights.as_entry()}), flush=True)
+    else:
+        print(f"{weights.path}\n  {weights.about}")
+        print("  " + _how_to_use(weights))
+
+
+def _how_to_use(weights: "Weights") -> str:
+    if weights.model == "mvgamba":
+        return "Four square views a quarter turn apart: mvgamba views CAPTURE/ -o OUT.glb --reconstructor mvgamba"
+    if weights.preferred:
+        return "Used from now on."
+    return f"mvgamba views CAPTURE/ -o OUT.glb --weights {weights.path}"
+
+
+@contextlib.contextmanager
+def _bytes(args: argparse.Namespace) -> Iterator[Callable[[int, int | None], None]]:
+    """Progress of a download as JSON lines, four a second, or as a bar."""
+    if args.json:
+        last = 0.0
+
+        def line(done: int, of: int | None) -> None:
+            nonlocal last
+            if done == of or time.monotonic() - last > 0.25:
+                last = time.monotonic()
+                print(json.dumps({"event": "progress", "bytes": done, "of": of}), flush=True)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Fetching", total=None)
+        yield lambda done, of: bar.update(task, completed=done, total=of)

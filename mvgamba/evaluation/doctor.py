@@ -19,7 +19,7 @@ from mvgamba.kernels.rasterize_surfels import DEPTH_MEANS
 from mvgamba.planning import GIB, fit_to_memory, free_memory, job_of, plan
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.types import GenerateOptions
-from mvgamba.weights import shipped, verified
+from mvgamba.weights import known, verified
 
 PACKAGES = (
     "torch",
@@ -48,8 +48,12 @@ CUDA_NOTE = (
 )
 
 
-def examine(*, self_test: bool = True) -> dict[str, Any]:
-    """All facts as plain values. `healthy` is False when the self-test fails or memory or disk are too short for a job."""
+def examine(*, self_test: bool = True, weights_folder: Path | None = None) -> dict[str, Any]:
+    """All facts as plain values. `healthy` is False when the self-test fails or memory or disk are too short for a job.
+
+    Args:
+        weights_folder: Of the user; None for only the weights that come with the package.
+    """
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(tempfile.gettempdir())
     facts: dict[str, Any] = {
         "versions": {"mvgamba": __version__, "python": platform.python_version(), "platform": platform.platform()}
@@ -59,7 +63,7 @@ def examine(*, self_test: bool = True) -> dict[str, Any]:
         },
         "devices": _devices(),
         "kernels": {},
-        "weights": {"reconstructor": _shipped("reconstructor"), "generator": _shipped("generator")},
+        "weights": {kind: _weights_of(kind, weights_folder) for kind in ("reconstructor", "generator")},
         "reconstructors": RECONSTRUCTORS.names(),
         "memory_gib": {"total": round(memory.total / 2**30, 1), "free": round(memory.available / 2**30, 1)},
         "disk_gib": {"free": round(disk.free / 2**30, 1)},
@@ -91,10 +95,10 @@ def examine(*, self_test: bool = True) -> dict[str, Any]:
     return facts
 
 
-def _shipped(kind: str) -> str | None:
+def _weights_of(kind: str, user_folder: Path | None) -> str | None:
     """Names of weights that are there, each with what is wrong with it."""
     found = []
-    for weights in shipped():
+    for weights in known(user_folder):
         if weights.kind == kind and weights.is_there:
             try:
                 verified(weights)

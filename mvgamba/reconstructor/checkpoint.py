@@ -1,23 +1,30 @@
 """Weights of the MVGamba network in the layout of the released code, read with suspicion and written for others to read."""
 
 import dataclasses
+import json
 import logging
 import math
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mvgamba.errors import WeightsCorrupt, WeightsMissing
 from mvgamba.reconstructor.network import MVGambaNetwork
 from mvgamba.reconstructor.presets import NetworkConfig, RotationHead
+from mvgamba.weights.header import read_header
 
 log = logging.getLogger(__name__)
 
+MODEL = "mvgamba"
+"""What the header of a `.safetensors` file says it is of."""
 NUM_VIEWS = 4
 NUM_SCANS = 4
 _ROTATION_OF_WIDTH: dict[int, RotationHead] = {32: "rotnet_soft", 4: "quat", 6: "sixd"}
@@ -28,9 +35,9 @@ def load_checkpoint(path: Path, *, overrides: Mapping[str, object] | None = None
     """The network with the weights of a file, in evaluation mode on the CPU.
 
     The file is what `torch.save` wrote: a dictionary with the weights under `model`, or the weights themselves, with names
-    that begin with `model.`, `module.`, both, or neither; those of a loss (`lpips_loss.`) are left out. Sizes follow from
-    the shapes. What shapes do not tell (the order of scanning) follows from the entry `config` if there is one, else it is
-    that of the released code.
+    that begin with `model.`, `module.`, both, or neither; those of a loss (`lpips_loss.`) are left out. Or it is a
+    `.safetensors` file of the same names. Sizes follow from the shapes. What shapes do not tell (the order of scanning)
+    follows from the entry `config`, in the dictionary or the header, if there is one, else it is that of the released code.
 
     Args:
         overrides: Fields of `NetworkConfig` that the file does not know, such as `scan_order` or `scale_rows`.
@@ -40,25 +47,56 @@ def load_checkpoint(path: Path, *, overrides: Mapping[str, object] | None = None
     """
     if not path.is_file():
         raise WeightsMissing(f"There are no MVGamba weights at {path.name}; give the path of a checkpoint file.")
+    weights, known = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
+    return network_from_weights(weights, overrides={**known, **(overrides or {})})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, object]]:
+    header = read_header(path)
+    if header.get("kind", MODEL) != MODEL:
+        raise WeightsCorrupt(f"{path.name} says it is of the model {header['kind']!r}, expected {MODEL!r}.")
+    try:
+        weights = load_file(path)
+    except SafetensorError as error:
+        raise WeightsCorrupt(f"{path.name} cannot be read: {error}.") from error
+    known = header.get("config")
+    return weights, known if isinstance(known, dict) else {}
+
+
+def _read_pickle(path: Path) -> tuple[dict[str, Tensor], Mapping[str, object]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if asked := re.search(r"Unsupported global: GLOBAL (\S+)", str(error)):
+            raise WeightsCorrupt(
+                f"{path.name} holds more than tensors: to read it, {asked[1]} would have to be called, which may do anything. "
+                "Nothing of it was run. Ask its author for a file of the state_dict alone."
+            ) from error
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsCorrupt(f"{path.name} cannot be read as a checkpoint of tensors: {why}") from error
     if not isinstance(content, dict):
         raise WeightsCorrupt(f"{path.name} holds a {type(content).__name__}, expected a dictionary of tensors.")
     known = content.get("config")
     weights = content["model"] if isinstance(content.get("model"), dict) else content
-    return network_from_weights(
-        {name: value for name, value in weights.items() if isinstance(value, Tensor)},
-        overrides={**(known if isinstance(known, dict) else {}), **(overrides or {})},
-    )
+    for name, value in weights.items():
+        if not isinstance(value, Tensor) or not isinstance(name, str):
+            raise WeightsCorrupt(
+                f"{path.name} holds {name!r} of type {type(value).__name__} among the weights, expected tensors only."
+            )
+    return weights, known if isinstance(known, dict) else {}
 
 
 def save_checkpoint(network: MVGambaNetwork, path: Path) -> None:
     """Write weights in the layout of the released code, with the configuration beside them."""
     weights = {f"model.{name}": value.detach().cpu() for name, value in network.state_dict().items()}
     torch.save({"model": weights, "config": dataclasses.asdict(network.config)}, path)
+
+
+def save_safetensors(network: MVGambaNetwork, path: Path) -> None:
+    """Weights under the names of the released code without a prefix, with the configuration in the header."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    words = {"kind": MODEL, "config": json.dumps(dataclasses.asdict(network.config))}
+    save_file(tensors, path, metadata=words)
 
 
 def network_from_weights(

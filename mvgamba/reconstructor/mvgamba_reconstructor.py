@@ -15,6 +15,7 @@ from mvgamba.reconstructor.normalise import NormalisedViews
 from mvgamba.reconstructor.protocol import ReconstructorSettings
 from mvgamba.reconstructor.view_order import cyclic_orders, match_of, ring_of
 from mvgamba.types import Cameras, PosedViews, Reconstruction, Surfels, ViewRig
+from mvgamba.weights import default, verified
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,8 @@ class MVGambaReconstructor:
     ) -> None:
         if weights is None:
             raise WeightsMissing(
-                "The reconstructor 'mvgamba' needs trained weights and none are installed. "
-                "Give a checkpoint file, or use the reconstructor 'hull', which needs none."
+                "The reconstructor 'mvgamba' needs trained weights and none are installed. Take in a checkpoint with "
+                "`mvgamba weights import FILE`, or use the reconstructor 'hull', which needs none."
             )
         self.network = load_checkpoint(weights).to(device)
         self.view_order = view_order
@@ -91,5 +92,8 @@ def _stacked(views: list[PosedViews]) -> PosedViews:
 
 
 def mvgamba_from_settings(settings: ReconstructorSettings) -> MVGambaReconstructor:
-    """For the registry. Raises: WeightsMissing, WeightsCorrupt."""
-    return MVGambaReconstructor(settings.weights, device=settings.device)
+    """For the registry: the given weights, else those that were imported. Raises: WeightsMissing, WeightsCorrupt."""
+    path = settings.weights
+    if path is None and (found := default("reconstructor", "mvgamba", settings.weights_folder)) is not None:
+        path = verified(found)
+    return MVGambaReconstructor(path, device=settings.device)

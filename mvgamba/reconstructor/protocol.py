@@ -17,6 +17,9 @@ class ReconstructorSettings:
     faces: int = 20_000
     """About how many surfels."""
     weights: Path | None = None
+    """A file, instead of the default."""
+    weights_folder: Path | None = None
+    """Of the user; what lies there is looked at beside what comes with the package."""
     device: str = "cpu"
 
 

@@ -173,8 +173,8 @@ def load_ray_network(path: Path | None) -> RayNetwork:
 
 
 def ray_from_settings(settings: ReconstructorSettings) -> RayReconstructor:
-    """For the registry: the given weights, else the shipped ones. Raises: WeightsMissing, WeightsCorrupt."""
+    """For the registry: the given weights, else the default ones. Raises: WeightsMissing, WeightsCorrupt."""
     path = settings.weights
-    if path is None and (shipped := default("reconstructor", "ray")) is not None:
-        path = verified(shipped)
+    if path is None and (found := default("reconstructor", "ray", settings.weights_folder)) is not None:
+        path = verified(found)
     return RayReconstructor(path, faces=settings.faces, device=settings.device)

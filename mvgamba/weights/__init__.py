@@ -1,17 +1,25 @@
-"""Weights that come with the package: what they are, where they lie, and whether they are whole.
+"""Weights that were learned: what they are, where they lie, and whether they are whole.
 
-`manifest.json` lists them; each has a hash, and a model card says what they learned from and what they can do.
+Some come with the package; others lie in the user's folder, where `mvgamba weights pull` and `import` put them. In both,
+`manifest.json` lists them with a hash, and beside each file lie its configuration and a model card. See the README.
 """
 
+import dataclasses
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from mvgamba.errors import WeightsCorrupt, WeightsMissing
+from mvgamba.errors import InvalidInput, WeightsCorrupt, WeightsMissing
 
 MANIFEST = "manifest.json"
+PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What a file or an entry may be called, so that neither leads out of the folder."""
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -22,20 +30,36 @@ class Weights:
     kind: str
     """What it is a part of: reconstructor."""
     model: str
-    """The name under which that part is chosen: ray."""
+    """The name under which that part is chosen: ray, mvgamba."""
     file: str
     sha256: str
     licence: str
     about: str
     """One sentence."""
+    url: str | None = None
+    """Where `mvgamba weights pull` gets it; None if it is published nowhere."""
+    preferred: bool = False
+    """In the user's folder only: taken before what comes with the package."""
+    place: Path | None = None
+    """The user's folder, or None for what comes with the package. Never read from a manifest."""
 
     @property
     def path(self) -> Path:
-        return folder() / self.file
+        return (self.place or folder()) / self.file
 
     @property
     def is_there(self) -> bool:
         return self.path.is_file()
+
+    @property
+    def is_users(self) -> bool:
+        return self.place is not None
+
+    def as_entry(self) -> dict[str, Any]:
+        """As a manifest has it."""
+        values = dataclasses.asdict(self)
+        del values["place"]
+        return {key: value for key, value in values.items() if value not in (None, False)}
 
 
 def folder() -> Path:
@@ -44,14 +68,26 @@ def folder() -> Path:
 
 
 def shipped() -> list[Weights]:
-    """All that the manifest lists, there or not."""
-    path = folder() / MANIFEST
-    return [Weights(**entry) for entry in json.loads(path.read_text())] if path.is_file() else []
+    """All that the package's manifest lists, there or not."""
+    return read_manifest(folder())
 
 
-def default(kind: str, model: str) -> Weights | None:
-    """The first of a kind for a model that is there."""
-    return next((w for w in shipped() if w.kind == kind and w.model == model and w.is_there), None)
+def users(user_folder: Path | None) -> list[Weights]:
+    """All that the user's manifest lists. Raises: WeightsCorrupt if that cannot be read."""
+    return [] if user_folder is None else read_manifest(user_folder, place=user_folder)
+
+
+def known(user_folder: Path | None) -> list[Weights]:
+    """Shipped ones, then the user's; of an entry that the package only names, the copy that was pulled."""
+    own = users(user_folder)
+    names = {w.name for w in own}
+    return [w for w in shipped() if w.is_there or w.name not in names] + own
+
+
+def default(kind: str, model: str, user_folder: Path | None = None) -> Weights | None:
+    """The weights that are used unless others are named: the user's preferred ones, else shipped ones, else the user's."""
+    there = [w for w in known(user_folder) if w.kind == kind and w.model == model and w.is_there]
+    return min(there, key=lambda w: not (w.is_users and w.preferred), default=None)
 
 
 def verified(weights: Weights) -> Path:
@@ -59,12 +95,49 @@ def verified(weights: Weights) -> Path:
 
     Raises: WeightsMissing, WeightsCorrupt.
     """
+    cure = "Import or pull them again." if weights.is_users else "Install the package again."
     if not weights.is_there:
-        raise WeightsMissing(f"The weights {weights.name} are not at {weights.path}. Install the package again.")
-    found = hashlib.sha256(weights.path.read_bytes()).hexdigest()
+        if weights.url is not None:
+            cure = f"Run `mvgamba weights pull {weights.name}`."
+        raise WeightsMissing(f"The weights {weights.name} are not at {weights.path}. {cure}")
+    found = sha256_of(weights.path)
     if found != weights.sha256:
+        origin = "imported" if weights.is_users else "shipped"
         raise WeightsCorrupt(
-            f"The weights {weights.name} at {weights.path} are not those that were shipped (their SHA-256 is {found[:12]}..., "
-            f"expected {weights.sha256[:12]}...). Install the package again."
+            f"The weights {weights.name} at {weights.path} are not those that were {origin} (their SHA-256 is {found[:12]}..., "
+            f"expected {weights.sha256[:12]}...). {cure}"
         )
     return weights.path
+
+
+def check_name(name: str) -> None:
+    """Raises: InvalidInput, unless the user may give this name to weights."""
+    if not PLAIN_NAME.fullmatch(name):
+        raise InvalidInput(f"The name {name!r} cannot be used; give --name of letters, digits, '.', '_' and '-'.")
+    if name in {w.name for w in shipped()}:
+        raise InvalidInput(f"{name} is the name of weights that come with the package; give another --name.")
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(where: Path, *, place: Path | None = None) -> list[Weights]:
+    """The entries of a folder's manifest, none if it has none. Raises: WeightsCorrupt, naming the file."""
+    path = where / MANIFEST
+    if not path.is_file():
+        return []
+    try:
+        entries = [Weights(**{**entry, "place": place}) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        wrong = [n for w in entries for n in (w.name, w.file) if not PLAIN_NAME.fullmatch(n)]
+        wrong += [w.sha256 for w in entries if not SHA256.fullmatch(w.sha256)]
+    except (OSError, ValueError, TypeError) as error:
+        raise WeightsCorrupt(f"{path} is not a list of weights: {error}. Put it right or delete it.") from error
+    if wrong:
+        raise WeightsCorrupt(
+            f"{path} has {wrong[0]!r}; names are of letters, digits, '.', '_' and '-', hashes of 64 hexadecimal digits. "
+            "Put it right or delete it."
+        )
+    return entries

@@ -1,6 +1,7 @@
 """Captures that the tests photograph themselves."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,14 @@ def write_capture(folder: Path, views: PosedViews) -> None:
     table = {"fl_x": float(k[0, 0]), "fl_y": float(k[1, 1]), "cx": float(k[0, 2]), "cy": float(k[1, 2])}
     size = {"w": views.cameras.width, "h": views.cameras.height}
     (folder / "transforms.json").write_text(json.dumps(table | size | {"frames": frames}))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_weights_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Whoever runs the tests may have weights of their own; these must not be used here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MVGAMBA_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
+        yield
 
 
 BOX_CENTER = torch.tensor([5.0, -2.0, 8.0], dtype=torch.float64)
