@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mvgamba.data.samples import RaySample
 from mvgamba.data.shards import ShardSamples, read_shards
 from mvgamba.evaluation.drawable import read_drawable
 from mvgamba.evaluation.report import overview_sheet
@@ -141,7 +142,7 @@ def slug(name: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in name)
 
 
-def taught(name: str, samples: ShardSamples, *, steps: int, seed: int) -> RayNetwork:
+def taught(name: str, samples: ShardSamples[RaySample], *, steps: int, seed: int) -> RayNetwork:
     kind, changes, losses = VARIANTS[name]
     torch.manual_seed(seed)
     network = kind(RayConfig(width=WIDTH, num_layers=LAYERS, **changes))  # type: ignore[arg-type]
