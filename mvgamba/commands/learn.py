@@ -20,6 +20,9 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     prepare.add_argument("-o", "--out", type=Path, required=True, help="folder for the shards")
     prepare.add_argument("--variants", type=int, default=4, help="photographs of each object from as many sides")
     prepare.add_argument(
+        "--model", choices=["ray", "mvgamba"], default="ray", help="which the samples are for (default ray)"
+    )
+    prepare.add_argument(
         "--varied", action="store_true", help="stretched and composed objects on many rigs, not only turned ones"
     )
     prepare.add_argument("--first", type=int, default=0, help="with --varied: number of the first variant (default 0)")
@@ -31,11 +34,18 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     reconstructor = train.add_parser(
         "reconstructor",
         parents=[common],
-        help="the ray network",
-        description="Train the ray network by a configuration file. Goes on from the checkpoint in the run's folder.",
+        help="the ray network, or the published MVGamba network",
+        description="Train a network by a configuration file. Goes on from the checkpoint in the run's folder.",
     )
     reconstructor.add_argument("--config", type=Path, required=True, help="JSON: the fields of TrainConfig")
     reconstructor.add_argument("-o", "--out", type=Path, required=True, help="folder of the run")
+    reconstructor.add_argument(
+        "--pictures",
+        type=int,
+        default=500,
+        metavar="N",
+        help="steps between pictures of what it says; 0 for none (default 500)",
+    )
     reconstructor.add_argument("--cpu", action="store_true", help="do not look for a GPU")
     reconstructor.set_defaults(run=_train_reconstructor)
 
@@ -44,19 +54,21 @@ def _prepare(args: argparse.Namespace) -> int:
     from mvgamba.data import GlbFolder
     from mvgamba.data.shards import write_shards
     from mvgamba.data.variation import VariedGlbs
+    from mvgamba.data.view_samples import write_view_shards
     from mvgamba.errors import InvalidInput
 
     for name, value, least in (("variants", args.variants, 1), ("size", args.size, 16), ("workers", args.workers, 1)):
         if value < least:
             raise InvalidInput(f"--{name} is {value}; it must be at least {least}.")
-    if args.size % 8:
+    if args.model == "ray" and args.size % 8:
         raise InvalidInput(f"--size is {args.size}; it must be a multiple of 8.")
 
     def report(done: int, of: int) -> None:
         print(f"shard {done} of {of}", file=sys.stderr, flush=True)
 
     turned = GlbFolder(args.folder)
-    made = write_shards(
+    write = write_shards if args.model == "ray" else write_view_shards
+    made = write(
         VariedGlbs(turned, args.first) if args.varied else turned,
         args.out,
         variants=args.variants,
@@ -74,8 +86,11 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _train_reconstructor(args: argparse.Namespace) -> int:
+    from mvgamba.errors import InvalidInput
     from mvgamba.training.trainer import TrainConfig, Trainer
 
+    if args.pictures < 0:
+        raise InvalidInput(f"--pictures is {args.pictures}; it must be at least 0.")
     trainer = Trainer(TrainConfig.read(args.config), args.out, cpu=args.cpu)
 
     def report(step: int, losses: dict[str, float], seconds: float) -> None:
@@ -83,15 +98,19 @@ def _train_reconstructor(args: argparse.Namespace) -> int:
             print(json.dumps({"step": step, "seconds_left": round(seconds), **losses}), flush=True)
         else:
             print(
-                f"step {step} of {trainer.config.steps}: loss {losses['total']:.4f}, depth off by "
-                f"{losses['depth_error']:.4f}, {seconds / 60:.0f} minutes left",
+                f"step {step} of {trainer.config.steps}: loss {losses['total']:.4f}, {_in_words(losses)}, "
+                f"{seconds / 60:.0f} minutes left",
                 file=sys.stderr,
                 flush=True,
             )
 
-    trainer.run(report=report)
+    trainer.run(pictures_every=args.pictures, report=report)
     written = trainer.write_weights()
     if written is not None:
         print(written)
     trainer.close()
     return 0
+
+
+def _in_words(losses: dict[str, float]) -> str:
+    return f"{losses['psnr']:.2f} dB" if "psnr" in losses else f"depth off by {losses['depth_error']:.4f}"

@@ -4,6 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
+from mvgamba.errors import InvalidInput
+
 ScanOrder = Literal["paper", "code"]
 RotationHead = Literal["rotnet_soft", "rotnet_hard", "quat", "sixd"]
 ScaleRows = Literal["first_two", "flat_alias"]
@@ -38,8 +40,15 @@ class NetworkConfig:
     """Probability of leaving out the last block while training; it rises from 0 along the depth."""
 
     def __post_init__(self) -> None:
-        assert self.image_size % self.patch_size == 0, (self.image_size, self.patch_size)
-        assert self.scale_width in (2, 3), self.scale_width
+        for name in ("width", "num_layers", "num_views", "image_size", "patch_size"):
+            if getattr(self, name) < 1:
+                raise InvalidInput(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.image_size % self.patch_size:
+            raise InvalidInput(
+                f"image_size is {self.image_size}; it must be a multiple of patch_size, {self.patch_size}."
+            )
+        if self.scale_width not in (2, 3):
+            raise InvalidInput(f"scale_width is {self.scale_width}; it must be 2 or 3.")
 
     @property
     def grid(self) -> int:

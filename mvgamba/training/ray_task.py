@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from mvgamba.data.shards import read_shards
 from mvgamba.errors import InvalidInput
-from mvgamba.reconstructor.ray_network import RayNetwork, unpack
+from mvgamba.reconstructor.ray_network import RayConfig, RayNetwork, unpack
 from mvgamba.reconstructor.ray_reconstructor import load_ray_network, save_ray_network
 from mvgamba.training.config import TrainConfig
 from mvgamba.training.ray_batches import RayBatch, make_batch, patches_met
-from mvgamba.training.ray_loss import ray_losses
+from mvgamba.training.ray_loss import RayLossWeights, ray_losses
 from mvgamba.training.task import Batch, MeanCount, SampleOrder, share_of
 
 WEIGHTS = "ray.safetensors"
@@ -28,7 +28,8 @@ class RayTask:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        self.config = config
+        assert isinstance(config.network, RayConfig) and isinstance(config.losses, RayLossWeights)
+        self.config, self.network_config, self.weights = config, config.network, config.losses
         self.samples = read_shards(*(Path(folder) for folder in config.data.split(os.pathsep)))
         every = range(len(self.samples))
         sizes = [patches_met(self.samples.field(i, "hit"), config.network.patch_size) for i in every]
@@ -40,10 +41,10 @@ class RayTask:
 
     def make_network(self) -> RayNetwork:
         """Raises: InvalidInput, WeightsMissing, WeightsCorrupt."""
-        config = self.config
-        network = RayNetwork(config.network) if config.init is None else load_ray_network(Path(config.init))
-        if network.config != config.network:
-            raise InvalidInput(f"{config.init} holds a network of {network.config}; the run asks for {config.network}.")
+        wanted, init = self.network_config, self.config.init
+        network = RayNetwork(wanted) if init is None else load_ray_network(Path(init))
+        if network.config != wanted:
+            raise InvalidInput(f"{init} holds a network of {network.config}; the run asks for {wanted}.")
         return network
 
     def batch(self, step: int, *, process: int, processes: int) -> RayBatch:
@@ -59,7 +60,7 @@ class RayTask:
         assert isinstance(batch, RayBatch)
         output, packed = network(batch.planes)
         return ray_losses(
-            output, packed, batch.targets, num_given=batch.num_given, weights=self.config.losses,
+            output, packed, batch.targets, num_given=batch.num_given, weights=self.weights,
             mean_count=mean_count,
         )  # fmt: skip
 

@@ -8,7 +8,6 @@ and takes the same steps that it would have taken.
 
 import copy
 import dataclasses
-import json
 import logging
 import os
 import time
@@ -16,18 +15,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from mvgamba.errors import InvalidInput, Unavailable
 from mvgamba.reconstructor.network import parameter_groups
+from mvgamba.training.config import Model
 from mvgamba.training.config import TrainConfig as TrainConfig
 from mvgamba.training.ray_task import RayTask
+from mvgamba.training.run_log import RunLog
+from mvgamba.training.surfel_task import SurfelTask
 from mvgamba.training.task import Ahead, Batch, Task
 
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
+TASKS: dict[Model, Callable[[TrainConfig], Task]] = {"ray": RayTask, "mvgamba": SurfelTask}
 
 
 class Trainer:
@@ -51,8 +55,11 @@ class Trainer:
         # lets CPUs multiply in bfloat16 where they can, and takes AMD processors to kernels that are twice as fast
         torch.set_float32_matmul_precision("medium")
         self.config, self.folder = config, folder
-        self.accelerator = Accelerator(cpu=cpu)
-        self.task: Task = task if task is not None else RayTask(config)
+        try:
+            self.accelerator = Accelerator(cpu=cpu, mixed_precision=config.precision.replace("fp32", "no"))
+        except ValueError as error:
+            raise InvalidInput(f"Training in {config.precision} cannot begin: {error}.") from error
+        self.task: Task = task if task is not None else TASKS[config.model](config)
         if config.batch_size % self.accelerator.num_processes or config.batch_size > self.task.num_samples:
             raise InvalidInput(
                 f"batch_size is {config.batch_size}; it must be a multiple of {self.accelerator.num_processes} processes "
@@ -60,7 +67,7 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         network = self.task.make_network()
-        self.average = copy.deepcopy(network).requires_grad_(False).to(self.accelerator.device)
+        self.average = copy.deepcopy(network).requires_grad_(False).eval().to(self.accelerator.device)
         optimiser = torch.optim.AdamW(
             parameter_groups(network, weight_decay=config.weight_decay), lr=1.0, betas=(0.9, 0.95)
         )
@@ -82,30 +89,39 @@ class Trainer:
         *,
         until: int | None = None,
         checkpoint_seconds: float = 60.0,
+        pictures_every: int = 500,
         report: Callable[[int, dict[str, float], float], None] | None = None,
     ) -> None:
         """All steps that are left, or those before `until`.
 
         Args:
+            pictures_every: Steps between pictures of what the network says; 0 for none.
             report: Called every ten steps with the step, the mean losses since then, and the seconds left.
         """
         last = min(self.config.steps, until if until is not None else self.config.steps)
         begin, first, saved = time.perf_counter(), self.step, time.perf_counter()
         sums: dict[str, float] = {}
+        records = RunLog(self.folder, after=self.step) if self.accelerator.is_main_process else None
         while self.step < last:
             losses = self._one_step()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + value / 10
             if self.step % 10 == 0:
-                self._log(sums)
+                if records is not None:
+                    records.losses(self.step, {"lr": self.config.learning_rate_at(self.step - 1)} | sums)
                 if report is not None:
                     pace = (time.perf_counter() - begin) / (self.step - first)
                     report(self.step, sums, pace * (last - self.step))
                 sums = {}
+            if records is not None and pictures_every and (self.step % pictures_every == 0 or self.step == last):
+                batch = self.batch(self.step - 1)
+                records.pictures(self.step, self.task.pictures(self.average, batch, step=self.step))
             if time.perf_counter() - saved > checkpoint_seconds:
                 self.save()
                 saved = time.perf_counter()
         self.save()
+        if records is not None:
+            records.close()
         # a process that leaves takes the connections of the others with it
         self.accelerator.wait_for_everyone()
 
@@ -119,6 +135,9 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate_at(self.step)
         batch = self._ahead(self.step).to(self.accelerator.device)
+        # what the network itself draws (left out layers, noise of a choice) follows from seed and step as well
+        numbers = np.random.SeedSequence([config.seed, 3, self.step, self.accelerator.process_index])
+        torch.manual_seed(int(numbers.generate_state(1)[0]))
         self.network.train()
         losses = self.task.losses(
             self.network, batch, step=self.step,
@@ -135,12 +154,6 @@ class Trainer:
                 mean.lerp_(now.detach(), 1 - keep)
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()}
-
-    def _log(self, sums: dict[str, float]) -> None:
-        if self.accelerator.is_main_process:
-            line = {"step": self.step, "lr": self.config.learning_rate_at(self.step - 1)} | sums
-            with (self.folder / "losses.jsonl").open("a") as out:
-                out.write(json.dumps({k: round(v, 6) for k, v in line.items()}) + "\n")
 
     def save(self) -> None:
         """The state of the run, replaced at once, so that a kill at any time leaves a whole file."""
@@ -168,8 +181,11 @@ class Trainer:
 
     def _resume(self) -> None:
         state: dict[str, Any] = torch.load(self.folder / CHECKPOINT, map_location="cpu", weights_only=True)
-        if state["config"] != dataclasses.asdict(self.config):
-            changed = [k for k, v in dataclasses.asdict(self.config).items() if state["config"].get(k) != v]
+        config = dataclasses.asdict(self.config)
+        # a field that came after the checkpoint was written had what is now its default
+        known = dataclasses.asdict(TrainConfig(data="")) | state["config"]
+        if known != config:
+            changed = [k for k, v in config.items() if known.get(k) != v]
             raise InvalidInput(
                 f"The run in {self.folder} has another configuration ({', '.join(changed)}). Go on with the old one, or "
                 "name an empty folder."
@@ -178,12 +194,4 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = state["step"]
-        self._forget_lines_after(self.step)
         log.info("going on at step %d of %d", self.step, self.config.steps)
-
-    def _forget_lines_after(self, step: int) -> None:
-        """Of the log: steps after the checkpoint are taken again."""
-        path = self.folder / "losses.jsonl"
-        if path.exists() and self.accelerator.is_main_process:
-            kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept))
