@@ -7,12 +7,14 @@ Z-up world, which is also Blender's. A COLMAP text model is taken as it stands, 
 import json
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from mvgamba.errors import InvalidCameras, InvalidImage, InvalidInput
 from mvgamba.io.images import read_mask, read_rgb, read_rgba
@@ -45,9 +47,18 @@ class _Frame:
     mask: Path | None = None
 
 
-def read_captures(folder: Path | str) -> PosedViews:
+def holds_captures(folder: Path) -> bool:
+    """Whether a folder has a list of frames that `read_captures` knows."""
+    return (folder / "transforms.json").is_file() or _colmap_folder(folder) is not None
+
+
+def read_captures(
+    folder: Path | str, *, choose: Callable[[Float[torch.Tensor, "V 4 4"]], list[int]] | None = None
+) -> PosedViews:
     """Read a folder with `transforms.json`, or a COLMAP text model (`cameras.txt`, `images.txt`).
 
+    Args:
+        choose: Is given the camera-to-world matrices of all frames and says which to read, in which order; all unless told.
     Returns:
         Views in float32 with cameras in float64, in the Y-up world.
     Raises:
@@ -71,6 +82,8 @@ def read_captures(folder: Path | str) -> PosedViews:
         raise InvalidInput(f"{folder} lists no views; at least one is needed.")
     if len(frames) > MAX_VIEWS:
         raise InvalidInput(f"{folder} lists {len(frames)} views; at most {MAX_VIEWS} are used at once. Leave some out.")
+    if choose is not None:
+        frames = [frames[i] for i in choose(torch.from_numpy(np.stack([_c2w(frame) for frame in frames])))]
     return _load(frames, depth_scale)
 
 
@@ -100,7 +113,7 @@ def _load(frames: list[_Frame], depth_scale: float) -> PosedViews:
                 f"{frame.image} is {here[1]} x {here[0]} pixels, the first image is {size[1]} x {size[0]}; "
                 "all images of one capture must have one size."
             )
-        c2w.append(Z_UP_TO_Y_UP @ _checked_c2w(frame))
+        c2w.append(_c2w(frame))
         intrinsics.append(_intrinsics(frame, *here))
         rgb.append(torch.from_numpy(np.ascontiguousarray(pixels[..., :3].transpose(2, 0, 1))))
         alpha.append(torch.from_numpy(np.ascontiguousarray(pixels[..., 3])[None]))
@@ -116,26 +129,29 @@ def _load(frames: list[_Frame], depth_scale: float) -> PosedViews:
     return PosedViews(torch.stack(rgb), torch.stack(alpha), cameras, depth)
 
 
-def _checked_c2w(frame: _Frame) -> np.ndarray:
-    """The matrix with its rotation made exactly orthonormal. Raises: InvalidCameras."""
-    m, name = frame.c2w, frame.image.name
+def _c2w(frame: _Frame) -> np.ndarray:
+    return Z_UP_TO_Y_UP @ checked_c2w(frame.c2w, f"transform_matrix of {frame.image.name}")
+
+
+def checked_c2w(m: np.ndarray, name: str) -> np.ndarray:
+    """A matrix (3 or 4 rows) as 4 x 4 with its rotation made exactly orthonormal. Raises: InvalidCameras."""
     if m.shape == (3, 4):
         m = np.concatenate([m, [[0, 0, 0, 1.0]]])
     if m.shape != (4, 4):
-        raise InvalidCameras(f"transform_matrix of {name} has shape {m.shape}; 4 x 4 is needed.")
+        raise InvalidCameras(f"{name} has shape {m.shape}; 4 x 4 is needed.")
     if not np.isfinite(m).all():
-        raise InvalidCameras(f"transform_matrix of {name} holds a value that is not a finite number.")
+        raise InvalidCameras(f"{name} holds a value that is not a finite number.")
     if np.abs(m[3] - [0, 0, 0, 1]).max() > 1e-6:
-        raise InvalidCameras(f"transform_matrix of {name} ends with {m[3].tolist()}; the last row must be 0 0 0 1.")
+        raise InvalidCameras(f"{name} ends with {m[3].tolist()}; the last row must be 0 0 0 1.")
     u, s, vt = np.linalg.svd(m[:3, :3])
     if np.abs(s - 1).max() > 1e-2:
         raise InvalidCameras(
-            f"transform_matrix of {name} is scaled or sheared (singular values {np.round(s, 4).tolist()}, all should be 1). "
+            f"{name} is scaled or sheared (singular values {np.round(s, 4).tolist()}, all should be 1). "
             "Export the cameras without scale."
         )
     rotation = u @ vt
     if np.linalg.det(rotation) < 0:
-        raise InvalidCameras(f"transform_matrix of {name} mirrors (its determinant is negative); a camera cannot.")
+        raise InvalidCameras(f"{name} mirrors (its determinant is negative); a camera cannot.")
     out = m.copy()
     out[:3, :3] = rotation
     return out

@@ -30,25 +30,21 @@ def read_rgba(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
                 "Render with a transparent background, or save a cut-out as RGBA PNG (in Blender: Render Properties, "
                 "Film, Transparent)."
             )
-        try:
-            pixels = np.asarray(image.convert("RGBA"), np.float32) / 255.0
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InvalidImage(f"{name} is damaged and cannot be read to its end: {error}. Export it again.") from error
-    return pixels
+        return _decoded(image, "RGBA", name)
 
 
 def read_mask(source: Path, *, name: str | None = None) -> np.ndarray:
     """Read a grey image as coverage, float32 (H, W) in [0, 1]. Raises: InvalidImage."""
     name = name or str(source)
     with _open(source, name) as image:
-        return np.asarray(image.convert("L"), np.float32) / 255.0
+        return _decoded(image, "L", name)
 
 
-def read_rgb(source: Path, *, name: str | None = None) -> np.ndarray:
+def read_rgb(source: Path | bytes, *, name: str | None = None) -> np.ndarray:
     """Read the colours of an image, float32 (H, W, 3) in [0, 1]. Raises: InvalidImage."""
-    name = name or str(source)
+    name = name or (str(source) if isinstance(source, Path) else "the image")
     with _open(source, name) as image:
-        return np.asarray(image.convert("RGB"), np.float32) / 255.0
+        return _decoded(image, "RGB", name)
 
 
 def image_size(source: Path) -> tuple[int, int]:
@@ -64,6 +60,13 @@ def encode_png(pixels: np.ndarray) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, format="PNG")
     return out.getvalue()
+
+
+def _decoded(image: Image.Image, mode: str, name: str) -> np.ndarray:
+    try:
+        return np.asarray(image.convert(mode), np.float32) / 255.0
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InvalidImage(f"{name} is damaged and cannot be read to its end: {error}. Export it again.") from error
 
 
 def _open(source: Path | bytes, name: str) -> Image.Image:
