@@ -65,10 +65,11 @@ addon: .venv/ready .venv-bpy45/ready
 	.venv-bpy45/bin/python blender_addon/build_addon.py --out dist
 
 # On a machine with a CUDA device: correctness, training, timings, the whole job. Uses an interpreter that has torch with CUDA:
-# make gpu GPU_PYTHON=python3 (the packages of pyproject.toml installed beside it).
+# make gpu GPU_PYTHON=python3 (the packages of pyproject.toml installed beside it). With OBJECTS=folder of GLBs it also trains the
+# starter weights, in steps that are taken up again by the next call.
 GPU_PYTHON ?= $(BIN)/python
 gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/ready)
-	$(GPU_PYTHON) tests/gpu/run.py
+	$(GPU_PYTHON) tests/gpu/run.py $(if $(OBJECTS),--objects $(OBJECTS))
 
 clean:
 	rm -rf .venv .venv-bpy45 .venv-bpy52 .venv-open3d build dist out

@@ -1,15 +1,19 @@
 """Everything that only a CUDA device can show, in small steps that can be taken up again: what `make gpu` runs.
 
 Steps, in order of worth: every CUDA variant against the reference; what training needs (a gradient through network and rasterizer,
-and a loss that falls); timings of the scan, the rasterizer and the network beside the field's own packages where they are
+and a loss that falls); the starter weights of the ray network, if there are objects (`--objects FOLDER` of GLBs): samples made on all
+cores, then the preset `starter` for `--minutes` a run, until it is done; timings of the scan, the rasterizer and the network beside the field's own packages where they are
 installed; the whole job. Each writes `tests/gpu/results/<step>.json`; a step whose file is there is not run again unless
-`--again` is given. At the end `table.md` has it all. Needs no network. `--rehearse` runs every step in small on the CPU (without
+`--again` is given. At the end `table.md` has it all. Needs no network. Samples and checkpoints lie in
+`out/gpu`. `--rehearse` runs every step in small on the CPU (without
 writing results), to know that it will run when there is a device.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +36,8 @@ class Setting:
 
     device: str
     small: bool
+    objects: Path | None = None
+    minutes: float = 8.0
 
     def pick(self, full: Any, small: Any) -> Any:
         return small if self.small else full
@@ -139,6 +145,44 @@ def training(setting: Setting) -> dict[str, Any]:
         "ms a step": ms,
         "tokens": config.num_tokens,
     }
+
+
+def starter(setting: Setting) -> dict[str, Any]:
+    """Weights for the ray network by the preset `starter`; taken up again until its steps are done."""
+    import os
+
+    from mvgamba.data import GlbFolder
+    from mvgamba.data.shards import write_shards
+    from mvgamba.data.variation import VariedGlbs
+    from mvgamba.training.config import PRESETS as RUNS
+    from mvgamba.training.trainer import Trainer
+
+    if setting.objects is None:
+        return {"passed": False, "error": "No objects to learn from: give --objects FOLDER with GLB files."}
+    begin = time.perf_counter()
+    place = ROOT / "out" / ("gpu-rehearsal" if setting.small else "gpu")
+    if setting.small:
+        shutil.rmtree(place, ignore_errors=True)
+    shards = (place / "turned", GlbFolder(setting.objects)), (place / "varied", VariedGlbs(GlbFolder(setting.objects)))
+    size, workers = setting.pick(128, 32), setting.pick(max(1, (os.cpu_count() or 2) - 1), 1)
+    for (folder, source), variants in zip(shards, setting.pick((4, 12), (2, 2)), strict=True):
+        write_shards(source, folder, variants=variants, size=size, workers=workers)
+    data = os.pathsep.join(str(folder) for folder, _ in shards)
+    small = {
+        "network": dataclasses.replace(RUNS["starter"].network, width=32, num_layers=2),
+        "steps": 4,
+        "batch_size": 2,
+    }
+    config = dataclasses.replace(RUNS["starter"], data=data, **setting.pick({"precision": "bf16"}, small))
+    trainer = Trainer(config, place / "starter", cpu=setting.device == "cpu")
+    losses: list[float] = []
+    while trainer.step < config.steps and time.perf_counter() - begin < 60 * setting.minutes:
+        trainer.run(until=trainer.step + 100, report=lambda step, mean, left: losses.append(mean["depth_error"]))
+    facts = {"step": trainer.step, "of": config.steps, "depth error": losses[-1:]}
+    weights = trainer.write_weights()
+    trainer.close()
+    # a run that is not at its end counts as failed, so that the next call goes on
+    return facts | {"passed": trainer.step >= config.steps, "weights": str(weights)}
 
 
 def scan(setting: Setting) -> dict[str, Any]:
@@ -328,6 +372,7 @@ STEPS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "conformance": conformance,
     "numbers": numbers,
     "training": training,
+    "starter": starter,
     "scan": scan,
     "rasterizer": rasterizer,
     "network": network,
@@ -361,17 +406,24 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="run steps whose result is there already")
     parser.add_argument("--only", nargs="+", choices=tuple(STEPS), default=[])
     parser.add_argument("--rehearse", action="store_true", help="every step in small on the CPU, nothing written")
+    parser.add_argument(
+        "--objects", type=Path, help="GLBs to train the starter weights on; without, that step is left out"
+    )
+    parser.add_argument("--minutes", type=float, default=8.0, help="of the step starter, a run (default 8)")
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if not args.rehearse and not torch.cuda.is_available():
         print("torch sees no CUDA device here, so there is nothing to run. No figure was made.")
         return 3
-    setting = Setting("cpu", True) if args.rehearse else Setting("cuda", False)
+    setting = Setting("cpu" if args.rehearse else "cuda", args.rehearse, args.objects, args.minutes)
     RESULTS.mkdir(exist_ok=True)
     failed = []
     for name, step in STEPS.items():
         path = RESULTS / f"{name}.json"
         if (args.only and name not in args.only) or (path.exists() and not (args.again or args.rehearse)):
+            continue
+        if name == "starter" and args.objects is None:
+            print("starter: left out, there is no --objects FOLDER to learn from", flush=True)
             continue
         print(f"{name} ...", flush=True)
         begin = time.perf_counter()

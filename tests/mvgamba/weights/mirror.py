@@ -1,5 +1,6 @@
 """A web server for files, with ranges, that can cut connections and say wrong things. On this machine, for tests."""
 
+import contextlib
 import http.server
 import re
 import threading
@@ -70,4 +71,5 @@ class Mirror:
         request.end_headers()
         if self.cut_after:
             body = body[: self.cut_after.pop(0)]
-        request.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError):  # a client that refuses what it is sent goes away
+            request.wfile.write(body)
