@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from mvgamba.commands import plan
 from mvgamba.commands.options import Subparsers
 
 
@@ -48,6 +49,7 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     )
     reconstructor.add_argument("--cpu", action="store_true", help="do not look for a GPU")
     reconstructor.set_defaults(run=_train_reconstructor)
+    plan.add(train, common)
 
 
 def _prepare(args: argparse.Namespace) -> int:
