@@ -318,11 +318,13 @@ def to_markdown(rows: list[Row]) -> str:
 def launch_commands(gpus: int) -> list[str]:
     """How `accelerate` starts so many processes: one line for each node, with its rank and the address of the first."""
     if gpus == 1:
-        return ["accelerate launch --num_processes 1 --mixed_precision bf16 -m mvgamba train ..."]
+        return [
+            "accelerate launch --num_processes 1 --mixed_precision bf16 -m mvgamba train reconstructor --config run.json -o RUN/"
+        ]
     nodes = math.ceil(gpus / GPUS_PER_NODE)
     several = f" --num_machines {nodes} --machine_rank RANK --main_process_ip FIRST --main_process_port 29500"
     where = several if nodes > 1 else ""
     return [
-        f"accelerate launch --multi_gpu --num_processes {gpus}{where} --mixed_precision bf16 -m mvgamba train ..."
+        f"accelerate launch --multi_gpu --num_processes {gpus}{where} --mixed_precision bf16 -m mvgamba train reconstructor --config run.json -o RUN/"
         + (f"   # on each node, RANK 0 to {nodes - 1}" if nodes > 1 else "")
     ]

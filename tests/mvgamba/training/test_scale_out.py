@@ -128,7 +128,7 @@ def test_launch_commands_name_every_node():
 
 
 def test_the_table_in_the_readme_is_what_the_plan_says():
-    text = (ROOT / "mvgamba" / "training" / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "mvgamba" / "training" / "MANY_GPUS.md").read_text(encoding="utf-8")
     for name in ("h100", "a100-80"):
         for line in to_markdown(plan(PAPER, GPUS[name])).splitlines():
             assert line in text, f"mvgamba train plan --gpu {name} says otherwise"
