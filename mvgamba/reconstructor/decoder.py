@@ -63,7 +63,8 @@ class SurfelDecoder(nn.Module):
         x = self.mlp_net(tokens)
         # A position in bfloat16 would be off by a pixel, so the heads stay in float32 whatever the layers compute in.
         with torch.autocast(x.device.type, enabled=False):
-            return self._surfels({name: head(x.to(head.weight)).float() for name, head in self.gs_layer.items()})
+            x = x.to(self.gs_layer["xyz"].weight)
+            return self._surfels({name: head(x).float() for name, head in self.gs_layer.items()})
 
     def _surfels(self, heads: dict[str, Tensor]) -> Surfels:
         chances = heads["xyz"].unflatten(-1, (3, -1)).softmax(-1)

@@ -1,5 +1,7 @@
 """One object learned by heart: what a network, its losses and a rasterizer can do only if they belong together."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,14 +32,22 @@ RECIPE = {
 def test_one_object_is_learned_by_heart_from_its_photographs(tmp_path):
     sample = make_view_sample(GlbFolder(write_corpus(tmp_path / "corpus", 1)), 0, 0, size=64)
     folder = write_shard(tmp_path / "views", [sample])
-    trainer = Trainer(TrainConfig.of(RECIPE | {"data": str(folder)}), tmp_path / "run", cpu=True)
+    # three seeds gave 31.0 to 31.9 here; rounding of another processor may make a run take another turn, and one seed at a
+    # higher rate stayed at 27.3, so a second seed is allowed
+    scores = [least_psnr(folder, tmp_path / "run0", seed=0)]
+    if scores[0] < 30:
+        scores.append(least_psnr(folder, tmp_path / "run1", seed=1))
+    assert max(scores) >= 30, scores
+
+
+def least_psnr(data: Path, run: Path, *, seed: int) -> float:
+    """Of the average network on the views it was taught, over black and over white."""
+    trainer = Trainer(TrainConfig.of(RECIPE | {"data": str(data), "seed": seed}), run, cpu=True)
     trainer.run()
     batch = trainer.batch(0)
     with torch.no_grad():
         surfels = trainer.average(batch.images)
-        scores = [
+        return min(
             float(surfel_losses(surfels, batch.truth, background, weights=trainer.config.losses)[0]["psnr"])
             for background in (torch.zeros(3), torch.ones(3))
-        ]
-    # three seeds gave 31.0 to 31.9 here; a run that takes another turn, as rounding of another processor may make it, gave 27.3
-    assert min(scores) > 27, scores
+        )
