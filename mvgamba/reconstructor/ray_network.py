@@ -198,7 +198,9 @@ class RayNetwork(nn.Module):
     def read(self, packed: Packed, *, views: int, grid: int) -> Float[Tensor, "b L c"]:
         """Patches to tokens that know of each other."""
         orders = scan_orders(packed, self.config.scans, views=views, grid=grid)
-        tokens = self.embed(packed.pixels.flatten(2)) + self.places(packed.index, grid)
+        # rays rounded to bfloat16 point pixels off, so they are read, and tokens added up, in float32
+        with torch.autocast(packed.pixels.device.type, enabled=False):
+            tokens = self.embed(packed.pixels.flatten(2)) + self.places(packed.index, grid)
         tokens = tokens * packed.valid[..., None]
         for i, layer in enumerate(self.layers):
             tokens = layer(tokens, *orders[i % len(orders)])
@@ -212,7 +214,8 @@ class RayNetwork(nn.Module):
         """Tokens to what is said of their pixels."""
         given = packed.pixels[..., :LOCAL]
         features = self.spread(tokens).unflatten(-1, (self.config.patch_size**2, self.config.pixel_width))
-        out = self.pixel(torch.cat([features, given], -1)).float()
+        with torch.autocast(given.device.type, enabled=False):
+            out = self.pixel(torch.cat([features.to(given), given], -1)).float()
         near, far = given[..., 4].float(), given[..., 5].float()
         depth = near + (far - near) * torch.sigmoid(out[..., 0])
         # colours are corrections of the guess that the planes hold

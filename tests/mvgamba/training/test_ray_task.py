@@ -26,8 +26,6 @@ def values(tmp_path_factory):
     return {"data": str(folder), "network": network, "batch_size": 1, "steps": 10, "warm_up": 3, "learning_rate": 4e-3}
 
 
-# the norms of this network meet tokens of half precision, and torch says that its fused form cannot
-@pytest.mark.filterwarnings("ignore:Mismatch dtype:UserWarning")
 def test_steps_in_bfloat16_stay_close_to_those_in_float32(values, tmp_path):
     last = {}
     try:
