@@ -10,8 +10,8 @@ import trimesh
 from mvgamba.cameras import fibonacci_cameras
 from mvgamba.errors import InvalidImage
 from mvgamba.io.images import encode_png
-from mvgamba_backend.engine.real import read_depth, request_from_spec
-from mvgamba_backend.spec import CameraSpec, CaptureSource, JobSpec, Options, ViewSpec
+from mvgamba_backend.engine.real import RealPipeline, read_depth, request_from_spec
+from mvgamba_backend.spec import CameraSpec, CaptureSource, JobSpec, Options, TextSource, ViewSpec
 from mvgamba_rpc.v1 import generation_pb2 as pb
 
 SIZE, NUM_VIEWS = 64, 6
@@ -152,3 +152,10 @@ def test_cameras_keep_their_place_and_lose_their_rounding(tmp_path):
     assert cameras.intrinsics[0].tolist() == [[5, 0, 1.5], [0, 6, 1], [0, 0, 1]]
     assert (cameras.height, cameras.width) == (2, 3)
     assert (request.options.device, request.options.seed, request.options.refine) == ("cuda", 3, False)
+
+
+def test_jobs_take_the_weights_of_whoever_runs_the_service(monkeypatch, tmp_path):
+    monkeypatch.setenv("MVGAMBA_WEIGHTS", str(tmp_path))
+    pipeline = RealPipeline()
+    spec = JobSpec(TextSource("a chair", ""), Options(seed=1))
+    assert request_from_spec(spec, {}, weights_folder=pipeline.weights_folder).options.weights_folder == tmp_path

@@ -1,5 +1,6 @@
 """The library's pipeline in a worker. Of the service only this module loads torch."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mvgamba.types import (
     SourceImage,
     TextPrompt,
 )
+from mvgamba.weights.user import folder_for
 from mvgamba_backend.engine.pipeline import Job
 from mvgamba_backend.engine.protocol import Description, OutputFile
 from mvgamba_backend.spec import CameraSpec, CaptureSource, ImageSource, JobSpec, TextSource
@@ -28,22 +30,26 @@ GLB = "model/gltf-binary"
 
 
 class RealPipeline:
-    """`mvgamba.pipeline.generate` for jobs that came over the wire."""
+    """`mvgamba.pipeline.generate` for jobs that came over the wire, with the weights of the user who runs the service."""
+
+    def __init__(self) -> None:
+        self.weights_folder = folder_for(os.environ)
 
     def describe(self) -> Description:
-        return description_from_facts(examine(self_test=False))
+        return description_from_facts(examine(self_test=False, weights_folder=self.weights_folder))
 
     def run(self, job: Job) -> list[OutputFile]:
         def report(progress: Progress) -> None:
             job.report(progress.stage, progress.fraction, message=progress.message, seconds_left=progress.seconds_left)
 
-        result = generate(request_from_spec(job.spec, job.blobs), report=report, cancel=job.cancel)
+        request = request_from_spec(job.spec, job.blobs, weights_folder=self.weights_folder)
+        result = generate(request, report=report, cancel=job.cancel)
         path = job.folder / "mesh.glb"
         result.write_glb(path)
         return [OutputFile(path, "mesh", GLB)]
 
 
-def request_from_spec(spec: JobSpec, blobs: dict[str, Path]) -> GenerateRequest:
+def request_from_spec(spec: JobSpec, blobs: dict[str, Path], *, weights_folder: Path | None = None) -> GenerateRequest:
     """Raises: InvalidImage, InvalidCameras."""
     source: TextPrompt | SourceImage | PosedViews
     match spec.source:
@@ -60,6 +66,7 @@ def request_from_spec(spec: JobSpec, blobs: dict[str, Path]) -> GenerateRequest:
         GenerateOptions(
             quality=options.quality,  # type: ignore[arg-type]  # checked against the same words
             reconstructor=options.reconstructor,
+            weights_folder=weights_folder,
             refine=options.refine,
             target_faces=options.target_faces,
             texture_size=options.texture_size,
