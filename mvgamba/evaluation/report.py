@@ -24,6 +24,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("faces", "faces", "{:.0f}"),
     ("components", "parts", "{:.1f}"),
     ("watertight", "closed", "{:.2f}"),
+    ("reconstructor", "start", "{}"),
     ("seconds", "seconds", "{:.1f}"),
     ("peak_memory_mib", "MiB", "{:.0f}"),
 )
@@ -36,8 +37,9 @@ def table_rows(report: dict[str, Any]) -> list[list[str]]:
     rows = [["object", *(heading for _, heading, _ in COLUMNS)]]
     rows += [_cells(row["name"] + (" (failed)" if row.get("error") else ""), row) for row in report["objects"]]
     rows.append(_cells("mean", report["mean"]))
-    if report.get("baseline_mean"):
-        rows.append(_cells("hull, mean", report["baseline_mean"]))
+    if report.get("surfels_mean"):
+        rows.append(_cells("surfels, mean", report["surfels_mean"]))
+    rows += [_cells(f"{name}, mean", scores) for name, scores in report["baseline_means"].items()]
     return rows
 
 
@@ -46,7 +48,8 @@ def markdown_table(report: dict[str, Any]) -> str:
     settings = report["settings"]
     more = [word for word, key in (("depth", "with_depth"), ("noise", "with_noise")) if settings[key]]
     size = settings["image_size"]
-    title = f"{settings['num_views']} views of {size} x {size}, seed {settings['seed']}" + "".join(
+    protocol = "" if settings["protocol"] == "ours" else f"protocol {settings['protocol']}: "
+    title = f"{protocol}{settings['num_views']} views of {size} x {size}, seed {settings['seed']}" + "".join(
         f", with {word}" for word in more
     )
     heading, *rows = table_rows(report)
@@ -89,7 +92,11 @@ def _rows(truth: PosedViews, result: PosedViews) -> list[Float[Tensor, "V 3 H W"
 
 
 def _cells(name: str, scores: dict[str, Any]) -> list[str]:
-    return [name, *(form.format(float(scores[key])) if key in scores else "" for key, _, form in COLUMNS)]
+    return [name, *(_cell(scores[key], form) if scores.get(key) is not None else "" for key, _, form in COLUMNS)]
+
+
+def _cell(value: float | int | str, form: str) -> str:
+    return value if isinstance(value, str) else form.format(float(value))
 
 
 def _image(picture: Float[Tensor, "3 H W"]) -> Image.Image:

@@ -6,16 +6,27 @@ import numpy as np
 import torch
 
 from mvgamba.cameras import fibonacci_cameras, intrinsics_from_fovy, orbit_c2w
+from mvgamba.errors import InvalidInput
 from mvgamba.evaluation.drawable import Drawable
 from mvgamba.types import Cameras, Similarity
 
 FOVY = math.radians(49.1)
 DISTANCE = 2.53
 """Of all cameras from the object's centre, in radii of its bounding sphere: the sphere fills most of the picture."""
+RIGS = (4, 8, 12, 16, 24)
+"""Numbers of views with a rig of their own."""
 NUM_SCORED = 16
 SCORED_STRIDE = 7
 """Coprime to the number of cameras, so that neighbours around the object look from very different heights."""
 SCORED_LOWEST, SCORED_HIGHEST = math.radians(-20), math.radians(60)
+
+
+PROTOCOLS = {
+    "ours": "inputs as `mvgamba.evaluation.rig` has them, scored between elevations of -20 and 60 degrees",
+    "gso16": "inputs as ours, scored from 16 views within 10 degrees of the horizon, as MVGamba's paper does for one image",
+    "sparse4": "four inputs at an elevation of 20 degrees, as GS-LRM's paper has them, scored as ours",
+}
+"""Rigs by name. The objects, their number and their light are ours, so figures do not belong into the papers' tables."""
 
 
 def random_placement(drawable: Drawable, seed: int) -> Similarity:
@@ -35,7 +46,12 @@ def random_placement(drawable: Drawable, seed: int) -> Similarity:
 
 
 def input_angles(num_views: int, seed: int) -> list[tuple[float, float]]:
-    """Azimuth and elevation of the cameras that photograph: a level ring of four, four oblique, top, bottom, the farthest."""
+    """Azimuth and elevation of the cameras that photograph: a level ring of four, four oblique, top, bottom, the farthest.
+
+    Other numbers than 4, 8, 12, 16 and 24 are a level ring, from the front on.
+    """
+    if num_views not in RIGS:
+        return [(2 * math.pi * k / num_views, 0.0) for k in range(num_views)]
     generator = np.random.default_rng([seed, 1])
     angles = [(k * math.pi / 2, 0.0) for k in range(4)]
     for k in range(4):
@@ -50,13 +66,20 @@ def input_angles(num_views: int, seed: int) -> list[tuple[float, float]]:
     return angles[:num_views]
 
 
-def scored_angles() -> list[tuple[float, float]]:
+def scored_angles(protocol: str = "ours") -> list[tuple[float, float]]:
     """Azimuths between those of the ring; elevations evenly from lowest to highest, dealt out in steps of seven."""
-    step = (SCORED_HIGHEST - SCORED_LOWEST) / (NUM_SCORED - 1)
-    return [
-        (math.radians(11.25 + 22.5 * k), SCORED_LOWEST + step * (SCORED_STRIDE * k % NUM_SCORED))
-        for k in range(NUM_SCORED)
-    ]
+    low, high = (-math.radians(10), math.radians(10)) if protocol == "gso16" else (SCORED_LOWEST, SCORED_HIGHEST)
+    step = (high - low) / (NUM_SCORED - 1)
+    return [(math.radians(11.25 + 22.5 * k), low + step * (SCORED_STRIDE * k % NUM_SCORED)) for k in range(NUM_SCORED)]
+
+
+def protocol_angles(protocol: str, num_views: int, seed: int) -> list[tuple[float, float]]:
+    """Azimuth and elevation of the inputs of a protocol. Raises: InvalidInput for a number of views that it does not have."""
+    if protocol != "sparse4":
+        return input_angles(num_views, seed)
+    if num_views != 4:
+        raise InvalidInput(f"The protocol sparse4 has 4 input views, got {num_views}.")
+    return [(k * math.pi / 2, math.radians(20)) for k in range(4)]
 
 
 def cameras_around(drawable: Drawable, placement: Similarity, angles: list[tuple[float, float]], size: int) -> Cameras:

@@ -6,29 +6,37 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import torch
 
 from mvgamba.errors import Cancelled, InvalidInput, MVGambaError, OutputFailed
+from mvgamba.evaluation.baseline import coloured_hull
 from mvgamba.evaluation.drawable import Drawable, read_drawable
 from mvgamba.evaluation.image_scores import image_scores
+from mvgamba.evaluation.nearest import NearestObject
 from mvgamba.evaluation.objects import object_name, objects_of, read_object
 from mvgamba.evaluation.photograph import disturbed, photograph
 from mvgamba.evaluation.report import comparison_sheet, markdown_table, overview_sheet
-from mvgamba.evaluation.rig import cameras_around, input_angles, random_placement, scored_angles
+from mvgamba.evaluation.rig import PROTOCOLS, cameras_around, protocol_angles, random_placement, scored_angles
 from mvgamba.evaluation.surface_scores import mesh_facts, surface_scores
 from mvgamba.io.glb import write_glb
+from mvgamba.pipeline import Result
+from mvgamba.render import render_surfels
 from mvgamba.types import Cameras, PosedViews, TexturedMesh
 
 log = logging.getLogger(__name__)
 
-Reconstruct = Callable[[PosedViews], TexturedMesh]
-"""Photographs in, a mesh in the world of their cameras out."""
+Reconstruct = Callable[[PosedViews], TexturedMesh | Result]
+"""Photographs in, a mesh in the world of their cameras out, or all that the pipeline says of it."""
+Baseline = Callable[[PosedViews], Drawable]
+"""Photographs in, something to compare with out, in the world of their cameras."""
+HULL: dict[str, Baseline] = {"hull": coloured_hull}
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,18 @@ class EvaluationSettings:
     with_depth: bool = False
     with_noise: bool = False
     seed: int = 0
-    baseline: bool = True
-    """Score a coloured visual hull of the same views beside the result."""
+    protocol: str = "ours"
+    """One of `PROTOCOLS`."""
+    with_surfels: bool = False
+    """Score the surfels themselves too, where the reconstruction gives them."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_views <= 64:
             raise InvalidInput(f"num_views is {self.num_views}; it must lie between 1 and 64.")
         if not 16 <= self.image_size <= 2048:
             raise InvalidInput(f"image_size is {self.image_size}; it must lie between 16 and 2048 pixels.")
+        if self.protocol not in PROTOCOLS:
+            raise InvalidInput(f"protocol is {self.protocol!r}; it must be one of {', '.join(PROTOCOLS)}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +84,13 @@ def photograph_subject(drawable: Drawable, settings: EvaluationSettings) -> Subj
     """Place an object by the seed and photograph it from the input and from the scoring cameras."""
     placement = random_placement(drawable, settings.seed)
     placed = drawable.placed(placement)
-    angles = input_angles(settings.num_views, settings.seed)
+    angles = protocol_angles(settings.protocol, settings.num_views, settings.seed)
     inputs = photograph(
         placed,
         cameras_around(drawable, placement, angles, settings.image_size),
         with_depth=settings.with_depth,
     )
-    scored = cameras_around(drawable, placement, scored_angles(), settings.image_size)
+    scored = cameras_around(drawable, placement, scored_angles(settings.protocol), settings.image_size)
     return Subject(
         placed,
         disturbed(inputs, settings.seed) if settings.with_noise else inputs,
@@ -102,14 +114,20 @@ def score_result(subject: Subject, result: Drawable | None, *, seed: int = 0) ->
 
 
 def evaluate_folder(
-    folder: Path, out: Path, reconstruct: Reconstruct, settings: EvaluationSettings | None = None
+    folder: Path,
+    out: Path,
+    reconstruct: Reconstruct,
+    settings: EvaluationSettings | None = None,
+    baselines: Mapping[str, Baseline] = HULL,
 ) -> dict[str, Any]:
     """Evaluate every object of a folder; write `report.json`, `table.md`, `sheet.png` and for each object a GLB and a sheet.
 
     An object that cannot be reconstructed counts as an empty mesh and is listed under `failed`. What is written is
     complete after every object, so that a run that is stopped keeps what it had.
 
-    Returns: what `report.json` holds: `settings`, `objects`, `mean`, `baseline_mean`, `failed`.
+    Args:
+        baselines: By name; each gets the same photographs and is scored by the same code.
+    Returns: what `report.json` holds: `settings`, `objects`, `mean`, `baseline_means`, `paths`, `failed`.
     Raises:
         InvalidInput: There is no object, or one cannot be read.
         OutputFailed: `out` cannot be written.
@@ -133,8 +151,8 @@ def evaluate_folder(
         row, result = _reconstruct_one(name, subject, reconstruct, out, settings)
         scores, pictures = score_result(subject, result)
         row |= scores
-        if settings.baseline:
-            row["baseline"] = _baseline(subject)
+        if baselines:
+            row["baselines"] = {other: _baseline(other, subject, make) for other, make in baselines.items()}
         objects.append(row)
         strips.append((name, subject.truth, pictures))
         comparison_sheet(subject.truth, pictures).save(out / f"{name}.png")
@@ -149,8 +167,12 @@ def evaluate_folder(
 def summary(objects: list[dict[str, Any]], settings: EvaluationSettings) -> dict[str, Any]:
     """The report over the objects so far."""
     report: dict[str, Any] = {"settings": dataclasses.asdict(settings), "objects": objects, "mean": _mean(objects)}
-    baselines = [row["baseline"] for row in objects if "baseline" in row]
-    report["baseline_mean"] = _mean(baselines) if baselines else None
+    names = list(objects[0].get("baselines", {}))
+    report["baseline_means"] = {name: _mean([row["baselines"][name] for row in objects]) for name in names}
+    starts = [row["reconstructor"] for row in objects if "reconstructor" in row]
+    report["paths"] = {name: starts.count(name) for name in sorted(set(starts))}
+    surfels = [row["surfels"] for row in objects if "surfels" in row]
+    report["surfels_mean"] = _mean(surfels) if surfels else None
     report["failed"] = [row["name"] for row in objects if row.get("error")]
     return report
 
@@ -168,9 +190,14 @@ def _reconstruct_one(
     begin = time.perf_counter()
     with _PeakMemory() as memory:
         try:
-            mesh = reconstruct(subject.inputs)
+            made = reconstruct(subject.inputs)
             row["seconds"] = time.perf_counter() - begin
+            mesh = made if isinstance(made, TexturedMesh) else made.mesh
             write_glb(mesh, out / f"{name}.glb")
+            if isinstance(made, Result):
+                row |= {key: made.facts.get(key) for key in ("reconstructor", "reconstructor_because")}
+                if settings.with_surfels:
+                    row["surfels"] = image_scores(subject.truth, surfels_seen(made, subject.scored_cameras))
             result = read_drawable(out / f"{name}.glb")
         except Cancelled:
             raise
@@ -182,15 +209,26 @@ def _reconstruct_one(
     return row, result
 
 
-def _baseline(subject: Subject) -> dict[str, Any]:
-    from mvgamba.evaluation.baseline import coloured_hull
+def surfels_seen(result: Result, cameras: Cameras) -> PosedViews:
+    """The surfels of a result as cameras of the world see them, without a mesh."""
+    c2w = cameras.c2w.clone()
+    c2w[:, :3, 3] = result.to_world.inverse_apply(c2w[:, :3, 3])
+    c2w[:, :3, :3] = result.to_world.rotation.to(c2w).T @ c2w[:, :3, :3]
+    drawn = render_surfels(result.surfels.to("cpu"), dataclasses.replace(cameras, c2w=c2w), background=torch.zeros(3))
+    return PosedViews((drawn.rgb / drawn.alpha.clamp_min(1e-6)).clamp(0, 1), drawn.alpha.clamp(0, 1), cameras)
 
+
+def _baseline(name: str, subject: Subject, make: Baseline) -> dict[str, Any]:
+    begin = time.perf_counter()
     try:
-        hull = coloured_hull(subject.inputs)
+        made = make(subject.inputs)
+    except Cancelled:
+        raise
     except MVGambaError as error:
-        log.warning("no hull to compare with: %s", error)
-        hull = None
-    return score_result(subject, hull)[0]
+        log.warning("no %s to compare with: %s", name, error)
+        made = None
+    which = {"object": make.last} if isinstance(make, NearestObject) else {}
+    return which | {"seconds": time.perf_counter() - begin} | score_result(subject, made)[0]
 
 
 def _blank(views: PosedViews) -> PosedViews:

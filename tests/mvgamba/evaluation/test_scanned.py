@@ -135,8 +135,8 @@ def test_a_folder_of_scanned_objects_is_evaluated_like_one_of_glbs(tmp_path):
         normals, texture = np.tile([[0.0, 0, 1]], (count, 1)), np.zeros((4, 4, 3), np.uint8)
         return TexturedMesh(thing.vertices, thing.faces, normals, thing.uvs, texture)
 
-    settings = EvaluationSettings(num_views=4, image_size=32, baseline=False)
-    report = evaluate_folder(tmp_path / "in", tmp_path / "out", unplaced, settings)
+    settings = EvaluationSettings(num_views=4, image_size=32)
+    report = evaluate_folder(tmp_path / "in", tmp_path / "out", unplaced, settings, {})
     assert [row["name"] for row in report["objects"]] == ["No.5_Poster", "Other"]
     assert (tmp_path / "out" / "No.5_Poster.glb").is_file()
 
