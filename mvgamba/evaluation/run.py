@@ -136,10 +136,7 @@ def evaluate_folder(
     settings = settings or EvaluationSettings()
     paths = objects_of(folder)
     paths = paths[: settings.limit] if settings.limit else paths
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputFailed(f"{out} cannot be made a folder for the report: {error.strerror or error}.") from error
+    folder_for(out)
     objects: list[dict[str, Any]] = []
     strips: list[tuple[str, PosedViews, PosedViews]] = []
     report: dict[str, Any] = {}
@@ -157,8 +154,8 @@ def evaluate_folder(
         strips.append((name, subject.truth, pictures))
         comparison_sheet(subject.truth, pictures).save(out / f"{name}.png")
         report = summary(objects, settings)
-        _write(out / "report.json", json.dumps(report, indent=1, default=float))
-        _write(out / "table.md", markdown_table(report))
+        write_text(out / "report.json", json.dumps(report, indent=1, default=float))
+        write_text(out / "table.md", markdown_table(report))
         log.info("%s: %.2f dB in %.1f s", name, row["psnr"], row["seconds"])
     overview_sheet(strips).save(out / "sheet.png")
     return report
@@ -235,7 +232,16 @@ def _blank(views: PosedViews) -> PosedViews:
     return PosedViews(views.rgb * 0 + 1, views.alpha * 0, views.cameras)
 
 
-def _write(path: Path, text: str) -> None:
+def folder_for(out: Path) -> None:
+    """Make a folder for a report. Raises: OutputFailed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"{out} cannot be made a folder for the report: {error.strerror or error}.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Raises: OutputFailed."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
