@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from mvgamba.errors import Cancelled, InvalidInput, MVGambaError
-from mvgamba.evaluation.drawable import Drawable, drawable_of, read_drawable
+from mvgamba.evaluation.drawable import Drawable, drawable_of
+from mvgamba.evaluation.objects import object_name, objects_of, read_object
 from mvgamba.evaluation.photograph import photograph
 from mvgamba.evaluation.rig import cameras_around, input_angles, random_placement
 from mvgamba.evaluation.robustness_report import figure, picture_sheet, robustness_table
@@ -25,7 +26,6 @@ from mvgamba.evaluation.run import (
     EvaluationSettings,
     Subject,
     folder_for,
-    glbs_of,
     object_seed,
     photograph_subject,
     score_result,
@@ -124,14 +124,15 @@ def measure_robustness(
     Raises: InvalidInput, OutputFailed, Cancelled.
     """
     settings = settings or RobustnessSettings()
-    paths = glbs_of(folder)
+    paths = objects_of(folder)
     paths = paths[: settings.limit] if settings.limit else paths
     folder_for(out)
     rows: list[dict[str, Any]] = []
     strips: list[tuple[str, list[PosedViews]]] = []
     report: dict[str, Any] = {}
     for path in paths:
-        drawable, seed = read_drawable(path), object_seed(path.stem, settings.seed)
+        name = object_name(path)
+        drawable, seed = read_object(path), object_seed(name, settings.seed)
         subject = photograph_subject(
             drawable, EvaluationSettings(num_views=settings.num_views, image_size=settings.image_size, seed=seed)
         )
@@ -139,11 +140,11 @@ def measure_robustness(
         for condition in settings.conditions:
             inputs = spoil(drawable, subject, condition, view=view, seed=seed)
             row, pictures = _by_all_paths(subject, inputs, reconstruct, settings)
-            rows.append({"name": path.stem, "condition": condition, "spoiled_view": view} | row)
+            rows.append({"name": name, "condition": condition, "spoiled_view": view} | row)
             beside = _nearest_camera(subject, view)
             pictures = [_one(inputs, view), *(_one(p, beside) for p in (subject.truth, *pictures))]
-            strips.append((f"{path.stem}: {condition}", pictures))
-            log.info("%s, %s: %s", path.stem, condition, {p: round(row[p]["psnr"], 2) for p in settings.paths})
+            strips.append((f"{name}: {condition}", pictures))
+            log.info("%s, %s: %s", name, condition, {p: round(row[p]["psnr"], 2) for p in settings.paths})
         report = robustness_summary(rows, settings)
         write_text(out / "report.json", json.dumps(report, indent=1, default=float))
         write_text(out / "table.md", robustness_table(report))

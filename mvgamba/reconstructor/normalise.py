@@ -54,7 +54,7 @@ def normalise_views(views: PosedViews) -> NormalisedViews:
         )
     # silhouettes are cut at one half, which a very faint object never reaches
     silhouettes = signed_distance_2d(views.alpha[:, 0])
-    center, half = _guess_region(views.cameras, covered)
+    center, half = guess_region(views.cameras, covered)
     low, high = _hull_bounds(views.cameras, silhouettes, center, half)
     center, radius = (low + high) / 2, float((high - low).norm() / 2)
     corners = _hull_radius(views.cameras, silhouettes, low, high, center)
@@ -80,7 +80,7 @@ def outside_frame(silhouettes: Float[Tensor, "V H W"]) -> str:
     return "ignore" if touches and len(s) > 1 else "empty"
 
 
-def _guess_region(cameras: Cameras, covered: Tensor) -> tuple[Float[Tensor, "3"], float]:
+def guess_region(cameras: Cameras, covered: Tensor) -> tuple[Float[Tensor, "3"], float]:
     """Centre and half width of a cube that holds the object, from the boxes around the masks."""
     rows, cols = covered.any(2), covered.any(1)
     first = lambda m: m.float().argmax(1)  # noqa: E731
