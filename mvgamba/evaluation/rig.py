@@ -13,8 +13,6 @@ from mvgamba.types import Cameras, Similarity
 FOVY = math.radians(49.1)
 DISTANCE = 2.53
 """Of all cameras from the object's centre, in radii of its bounding sphere: the sphere fills most of the picture."""
-RIGS = (4, 8, 12, 16, 24)
-"""Numbers of views with a rig of their own."""
 NUM_SCORED = 16
 SCORED_STRIDE = 7
 """Coprime to the number of cameras, so that neighbours around the object look from very different heights."""
@@ -46,12 +44,7 @@ def random_placement(drawable: Drawable, seed: int) -> Similarity:
 
 
 def input_angles(num_views: int, seed: int) -> list[tuple[float, float]]:
-    """Azimuth and elevation of the cameras that photograph: a level ring of four, four oblique, top, bottom, the farthest.
-
-    Other numbers than 4, 8, 12, 16 and 24 are a level ring, from the front on.
-    """
-    if num_views not in RIGS:
-        return [(2 * math.pi * k / num_views, 0.0) for k in range(num_views)]
+    """Azimuth and elevation of the cameras that photograph: a level ring of four, four oblique, top, bottom, the farthest. Any number of them."""
     generator = np.random.default_rng([seed, 1])
     angles = [(k * math.pi / 2, 0.0) for k in range(4)]
     for k in range(4):

@@ -163,10 +163,10 @@ def test_protocols_have_their_rigs(props, tmp_path):
     assert (tmp_path / "out" / "table.md").read_text().startswith("protocol sparse4: 4 views")
 
 
-def test_any_number_of_views_has_a_rig():
+def test_any_number_of_views_begins_as_the_ring_does():
     assert input_angles(1, 0) == [(0.0, 0.0)]
-    assert input_angles(6, 3) == [(pytest.approx(k * math.pi / 3), 0.0) for k in range(6)]
-    assert input_angles(8, 0)[:4] == input_angles(4, 0)
+    assert input_angles(3, 3) == input_angles(8, 3)[:3]
+    assert len(input_angles(37, 0)) == 37
 
 
 def test_an_index_chooses_the_files(props):
