@@ -6,10 +6,11 @@ that every reconstructor starts from is carved to pieces, so one such view costs
 """
 
 import logging
+import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvgamba.cameras import project, resize_cameras
@@ -51,7 +52,7 @@ def contradicting_view(views: PosedViews) -> int | None:
 def share_outside(views: PosedViews, chosen: list[int]) -> float:
     """The largest share of a silhouette, over the chosen views, that lies outside the visual hull of these views.
 
-    The hull is a generous one: a point belongs to it if every view has any coverage within a pixel of its `SIZE`, or does not see
+    The hull is a generous one: a point belongs to it if every view has any coverage within the reach of the grid, or does not see
     it although its object is cut off by the frame. So parts too thin for the grid stay, and equal silhouettes give 0.
     """
     factor = min(1.0, SIZE / max(views.cameras.height, views.cameras.width))
@@ -63,11 +64,17 @@ def share_outside(views: PosedViews, chosen: list[int]) -> float:
         center, half = guess_region(full, views.alpha[chosen, 0] > EMPTY_ALPHA)
     except InvalidCameras:
         return 1.0
-    near = F.max_pool2d((alpha > EMPTY_ALPHA).float(), 3, stride=1, padding=1)[:, 0] > 0
+    border = views.alpha[chosen, 0] >= 0.5
+    cut_off = border[:, [0, -1]].flatten(1).any(1) | border[:, :, [0, -1]].flatten(1).any(1)
+    _, depth = project(center[None], full)
+    pixels_per_unit = float((cameras.intrinsics[:, 1, 1] / depth[:, 0]).max())
     low, high = center - 2 * half, center + 2 * half
-    points = center[None]
+    reach, points = 1, center[None]
     for grid in GRIDS:
-        points, spacing = _hull_points(cameras, near, low, high, grid)
+        spacing = float((high - low).max()) / (grid - 1)
+        # no part may fall between the points, however thin it is
+        reach = max(1, math.ceil(0.87 * spacing * pixels_per_unit))
+        points = _hull_points(cameras, _grown(alpha > EMPTY_ALPHA, reach), cut_off, low, high, spacing)
         if len(points) == 0:
             return 1.0
         low, high = points.amin(0) - spacing, points.amax(0) + spacing
@@ -75,24 +82,31 @@ def share_outside(views: PosedViews, chosen: list[int]) -> float:
     for view in range(len(chosen)):
         at, inside = _pixels(points, cameras[[view]])
         drawn[view, 0].view(-1)[at[inside]] = 1.0
-    # points of the last grid lie about a pixel apart, and an outline reaches into the pixels beside them
-    drawn = F.max_pool2d(drawn, 3, stride=1, padding=1)
-    return float(((alpha * (1 - drawn)).sum((1, 2, 3)) / alpha.sum((1, 2, 3)).clamp_min(1e-6)).max())
+    outside = alpha * (1 - _grown(drawn, reach))
+    return float((outside.sum((1, 2, 3)) / alpha.sum((1, 2, 3)).clamp_min(1e-6)).max())
+
+
+def _grown(mask: Float[Tensor, "V 1 H W"] | Bool[Tensor, "V 1 H W"], reach: int) -> Float[Tensor, "V 1 H W"]:
+    """By some pixels to all sides."""
+    return F.max_pool2d(mask.float(), 2 * reach + 1, stride=1, padding=reach)
 
 
 def _hull_points(
-    cameras: Cameras, near: Tensor, low: Tensor, high: Tensor, grid: int
-) -> tuple[Float[Tensor, "n 3"], float]:
-    """Points of a regular grid between two corners that no view forbids, and how far apart its points are."""
-    spacing = float((high - low).max()) / (grid - 1)
+    cameras: Cameras,
+    near: Float[Tensor, "V 1 H W"],
+    cut_off: Bool[Tensor, "V"],
+    low: Tensor,
+    high: Tensor,
+    spacing: float,
+) -> Float[Tensor, "n 3"]:
+    """Points of a regular grid between two corners that no view forbids."""
     axes = [torch.arange(float(a), float(b) + 0.5 * spacing, spacing, dtype=torch.float64) for a, b in zip(low, high)]
     points = torch.cartesian_prod(*axes)
     for view in range(cameras.num_views):
         at, inside = _pixels(points, cameras[[view]])
-        edge = near[view]
-        cut_off = bool(edge[0].any() | edge[-1].any() | edge[:, 0].any() | edge[:, -1].any())
-        points = points[torch.where(inside, edge.reshape(-1)[at], torch.tensor(cut_off))]
-    return points, spacing
+        seen = near[view, 0] > 0
+        points = points[torch.where(inside, seen.reshape(-1)[at], cut_off[view])]
+    return points
 
 
 def _pixels(points: Float[Tensor, "n 3"], camera: Cameras) -> tuple[Tensor, Tensor]:
