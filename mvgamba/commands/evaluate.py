@@ -37,6 +37,7 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--training-objects", type=Path, metavar="DIR", help="where the baseline nearest looks")
     evaluate.add_argument("--surfels", action="store_true", help="score the surfels too, without a mesh")
+    evaluate.add_argument("--lpips", type=Path, metavar="PATH", help="score LPIPS too: folder or file of its weights")
     evaluate.add_argument("--noise", action="store_true", help="disturb exposure, colour and edges of the inputs")
     add_options(evaluate)
     evaluate.set_defaults(run=_eval)
@@ -48,6 +49,7 @@ def _eval(args: argparse.Namespace) -> int:
     from mvgamba.errors import InvalidInput
     from mvgamba.evaluation.baseline import coloured_hull
     from mvgamba.evaluation.drawable import drawable_of
+    from mvgamba.evaluation.lpips import load_lpips
     from mvgamba.evaluation.nearest import NearestObject
     from mvgamba.evaluation.report import terminal_table
     from mvgamba.evaluation.run import EvaluationSettings, evaluate_folder
@@ -65,6 +67,7 @@ def _eval(args: argparse.Namespace) -> int:
         protocol=args.protocol,
         with_surfels=args.surfels,
     )
+    perceptual = None if args.lpips is None else load_lpips(args.lpips)
     with Interruptible() as cancel:
 
         def reconstruct(views: PosedViews) -> Any:
@@ -83,7 +86,7 @@ def _eval(args: argparse.Namespace) -> int:
         if unknown := [name for name in wanted if name not in {*known, "nearest"}]:
             raise InvalidInput(f"--baseline names {unknown[0]!r}; there are hull, refined-hull, nearest and none.")
         baselines = {name: known[name] for name in wanted}
-        report = evaluate_folder(args.folder, args.out, reconstruct, settings, baselines)
+        report = evaluate_folder(args.folder, args.out, reconstruct, settings, baselines, perceptual=perceptual)
     if args.json:
         print(json.dumps(report, default=float), flush=True)
     elif (console := Console()).is_terminal and console.width >= 120:

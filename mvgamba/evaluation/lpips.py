@@ -1,14 +1,8 @@
-"""LPIPS with the VGG16 backbone, where its weights are at hand: how different two pictures look.
+"""LPIPS, a distance of pictures that follows people's judgement (Zhang et al. 2018), for those who have its weights."""
 
-Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", version 0.1. Our own forward pass; the names of the
-parameters are those of torchvision's `vgg16().features` and of the published linear layers (`vgg.pth` of richzhang/PerceptualSimilarity), so one
-file that holds both state dicts is all it takes:
-
-    torch.save({**{f"features.{k}": v for k, v in vgg16(weights="IMAGENET1K_V1").features.state_dict().items()}, **torch.load("vgg.pth")}, "lpips_vgg.pth")
-"""
-
+import re
+from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from jaxtyping import Float
@@ -16,37 +10,35 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mvgamba.errors import WeightsCorrupt, WeightsMissing
+from mvgamba.errors import InvalidInput, WeightsCorrupt, WeightsMissing
+from mvgamba.evaluation.image_scores import on_white
+from mvgamba.reconstructor.checkpoint import read_pickle
+from mvgamba.types import PosedViews
 
-LAYERS: tuple[int | str, ...] = (
-    64,
-    64,
-    "pool",
-    128,
-    128,
-    "pool",
-    256,
-    256,
-    256,
-    "pool",
-    512,
-    512,
-    512,
-    "pool",
-    512,
-    512,
-    512,
+Perceptual = Callable[[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]], Tensor]
+"""Distance of two sets of pictures in [-1, 1], as LPIPS measures it: one number, or one for each pair."""
+BACKBONE, LINEAR = "vgg16-397923af.pth", "vgg.pth"
+"""What the two files are called where they are published."""
+ORIGIN = (
+    f"LPIPS needs two public files, which do not come with the package: the VGG16 weights of torchvision ({BACKBONE}) and the "
+    f"linear weights of LPIPS v0.1 for VGG ({LINEAR}, in lpips/weights/v0.1 of richzhang/PerceptualSimilarity). Put both into "
+    "one folder and name it."
 )
-"""Widths of the convolutions of VGG16 up to conv5_3; each is followed by a rectifier."""
-TAPS = (3, 8, 15, 22, 29)
-"""Indices in `features` of the rectifiers whose output is compared."""
-WIDTHS = (64, 128, 256, 512, 512)
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""The colours that VGG16 was trained on have their mean and spread there, in [-1, 1]."""
+STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
+"""Channels and convolutions of VGG16 between its pools."""
 LEAST_SIZE = 16
-"""Pixels of an edge: four times halved, one is left."""
+"""Pixels that four pools leave one of."""
+EPSILON = 1e-10
 
 
 class Lpips(nn.Module):
-    """Distance of pairs of pictures."""
+    """The distance of version 0.1 with VGG16, frozen and differentiable in the pictures. `load_lpips` gives it its weights.
+
+    Names of weights are the published ones: `features.0.weight` as in torchvision's `vgg16`, `lin0.model.1.weight` as in
+    the linear weights.
+    """
 
     shift: Tensor
     scale: Tensor
@@ -54,74 +46,113 @@ class Lpips(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        width = 3
-        for layer in LAYERS:
-            if isinstance(layer, int):
-                layers += [nn.Conv2d(width, layer, 3, padding=1), nn.ReLU()]
-                width = layer
-            else:
-                layers.append(nn.MaxPool2d(2))
+        self.taps: list[int] = []
+        """Indices of relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3 among the features."""
+        before = 3
+        for stage, (channels, convolutions) in enumerate(STAGES):
+            layers += [nn.MaxPool2d(2)] if stage else []
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(inplace=True)]
+                before = channels
+            self.taps.append(len(layers) - 1)
         self.features = nn.Sequential(*layers)
-        for index, count in enumerate(WIDTHS):
-            # the layer before it in the published file is dropout, which has no parameters
-            linear = nn.Module()
-            linear.model = nn.Sequential(nn.Identity(), nn.Conv2d(count, 1, 1, bias=False))
-            setattr(self, f"lin{index}", linear)
-        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188])[:, None, None], persistent=False)
-        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450])[:, None, None], persistent=False)
+        for stage, (channels, _) in enumerate(STAGES):
+            # first what stands for the published dropout, which does nothing outside its own training
+            linear = nn.Sequential(nn.Identity(), nn.Conv2d(channels, 1, 1, bias=False))
+            self.add_module(f"lin{stage}", nn.ModuleDict({"model": linear}))
+        # on the CPU also where the weights are made without storage
+        for name, values in (("shift", SHIFT), ("scale", SCALE)):
+            self.register_buffer(name, torch.tensor(values, device="cpu").view(3, 1, 1), persistent=False)
+        self.requires_grad_(False)
 
-    @torch.no_grad()
-    def forward(self, a: Float[Tensor, "B 3 H W"], b: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B"]:
-        """Of pictures with values in [0, 1]; 0 for equal ones."""
-        # one picture at a time: the first maps of VGG are 64 times as large as a picture
-        return torch.stack([self._distance(x[None], y[None]) for x, y in zip(a, b, strict=True)])
-
-    def _distance(self, a: Tensor, b: Tensor) -> Tensor:
-        total = a.new_zeros(())
-        x, y = ((2 * picture - 1 - self.shift) / self.scale for picture in (a, b))
+    def forward(self, first: Float[Tensor, "n 3 h w"], second: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n"]:
+        """Of each pair of pictures in [-1, 1]: 0 for equal ones. Raises: InvalidInput below 16 pixels."""
+        if min(first.shape[-2:]) < LEAST_SIZE:
+            raise InvalidInput(
+                f"LPIPS needs pictures of at least {LEAST_SIZE} x {LEAST_SIZE} pixels, got "
+                f"{first.shape[-2]} x {first.shape[-1]}; make them larger."
+            )
+        a, b = ((pictures - self.shift) / self.scale for pictures in (first, second))
+        distance = first.new_zeros(len(first))
+        # one after the other, not as one batch: pictures that need no gradient keep nothing for it
         for index, layer in enumerate(self.features):
-            x, y = layer(x), layer(y)
-            if index in TAPS:
-                linear = getattr(self, f"lin{TAPS.index(index)}").model[1]
-                total = total + linear((_unit(x) - _unit(y)).square()).mean()
-        return total
+            a, b = layer(a), layer(b)
+            if index in self.taps:
+                linear = self.get_submodule(f"lin{self.taps.index(index)}.model")
+                distance = distance + linear((_unit(a) - _unit(b)).square()).mean((1, 2, 3))
+        return distance
+
+
+def _unit(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + EPSILON)
+
+
+@torch.no_grad()
+def lpips_scores(truth: PosedViews, result: PosedViews, perceptual: Perceptual | None) -> dict[str, float]:
+    """Mean and largest distance of the views on white, in their own size; nothing without a distance."""
+    if perceptual is None:
+        return {}
+    # view by view: the features of a large picture take as much memory as a hundred of it
+    pairs = zip(on_white(truth).float().split(1), on_white(result).float().split(1), strict=True)
+    distances = torch.stack([perceptual(2 * a - 1, 2 * b - 1).mean() for a, b in pairs])
+    return {"lpips": float(distances.mean()), "worst_lpips": float(distances.max())}
 
 
 def load_lpips(path: Path) -> Lpips:
-    """From a `.pth` or `.safetensors` file that holds the state dicts of backbone and linear layers; other entries are not looked at.
+    """LPIPS with the published weights, on the CPU.
 
-    Raises: WeightsMissing, WeightsCorrupt.
+    Args:
+        path: A folder with the VGG16 weights of torchvision (`vgg16-397923af.pth`, else the one `vgg16*.pth` or
+            `vgg16*.safetensors`) and the linear weights (`vgg.pth`); or one file with all, also under the names of the
+            package `lpips`. What else these hold, such as the classifier of VGG16, is left out.
+    Raises:
+        WeightsMissing: There is no such file or folder, or one of the two files is not in it.
+        WeightsCorrupt: A file cannot be read, or a weight is missing, of another shape, not finite, or negative in a
+            linear layer.
+        InvalidInput: The folder holds several files of VGG16 and none with the published name.
     """
-    if not path.is_file():
-        raise WeightsMissing(f"There is no file {path}. Give --lpips the VGG weights of LPIPS, or leave it out.")
-    try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, weights_only=True, map_location="cpu")
-        )
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise WeightsCorrupt(
-            f"{path.name} cannot be read as a .pth or .safetensors file of plain tensors: {error}"
-        ) from error
-    if not isinstance(state, dict):
-        raise WeightsCorrupt(f"{path.name} holds a {type(state).__name__}; a state dict is wanted.")
-    network = Lpips()
-    chosen: dict[str, Tensor] = {}
-    for name, wanted in network.state_dict().items():
-        found = state.get(name)
-        if found is None:
+    weights: dict[str, Tensor] = {}
+    for file in [path] if path.is_file() else _files_in(path):
+        weights |= {re.sub(r"^net\.slice[1-5]\.", "features.", name): value for name, value in _read(file).items()}
+    with torch.device("meta"):
+        network = Lpips()
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    for name, shape in expected.items():
+        if name not in weights:
+            raise WeightsCorrupt(f"The weights in {path} have no {name}, expected with shape {shape}. {ORIGIN}")
+        if tuple(weights[name].shape) != shape:
             raise WeightsCorrupt(
-                f"{path.name} lacks {name}. It must hold the state dict of torchvision's vgg16().features under `features.` and that of "
-                "the published vgg.pth (`lin0.model.1.weight` to `lin4.model.1.weight`)."
+                f"The weights in {path} have {name} with shape {tuple(weights[name].shape)}, expected {shape}. {ORIGIN}"
             )
-        if not isinstance(found, Tensor) or found.shape != wanted.shape:
-            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise WeightsCorrupt(f"{name} of {path.name} has shape {shape}; it must be {tuple(wanted.shape)}.")
-        chosen[name] = found.float()
-    network.load_state_dict(chosen)
-    return network.eval()
+        if not bool(torch.isfinite(weights[name]).all()):
+            raise WeightsCorrupt(f"The weights in {path} have numbers in {name} that are not finite. {ORIGIN}")
+        if name.startswith("lin") and bool((weights[name] < 0).any()):
+            raise WeightsCorrupt(f"The weights in {path} have negative numbers in {name}, expected none. {ORIGIN}")
+    network.load_state_dict({name: weights[name].float() for name in expected}, assign=True)
+    return network.requires_grad_(False).eval()
 
 
-def _unit(features: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
-    return features / (features.square().sum(1, keepdim=True).sqrt() + 1e-10)
+def _files_in(folder: Path) -> list[Path]:
+    """Raises: WeightsMissing, InvalidInput."""
+    if not folder.is_dir():
+        raise WeightsMissing(f"There is no file or folder {folder}. {ORIGIN}")
+    backbones = sorted(p for p in folder.glob("vgg16*") if p.suffix in (".pth", ".safetensors"))
+    if folder / BACKBONE in backbones:
+        backbones = [folder / BACKBONE]
+    if not backbones:
+        raise WeightsMissing(f"{folder} holds no {BACKBONE}, nor another vgg16*.pth or vgg16*.safetensors. {ORIGIN}")
+    if len(backbones) > 1:
+        names = ", ".join(p.name for p in backbones)
+        raise InvalidInput(f"{folder} holds {names}; leave the one that is meant, or call it {BACKBONE}.")
+    if not (folder / LINEAR).is_file():
+        raise WeightsMissing(f"{folder} holds no {LINEAR}. {ORIGIN}")
+    return [*backbones, folder / LINEAR]
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    if file.suffix.lower() != ".safetensors":
+        return read_pickle(file)[0]
+    try:
+        return load_file(file)
+    except SafetensorError as error:
+        raise WeightsCorrupt(f"{file.name} cannot be read: {error}.") from error

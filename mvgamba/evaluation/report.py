@@ -16,6 +16,7 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("psnr", "PSNR", "{:.2f}"),
     ("psnr_foreground", "fg PSNR", "{:.2f}"),
     ("ssim", "SSIM", "{:.3f}"),
+    ("lpips", "LPIPS", "{:.3f}"),
     ("iou", "IoU", "{:.4f}"),
     ("f_score_0.02", "F@.02", "{:.3f}"),
     ("f_score_0.05", "F@.05", "{:.3f}"),
@@ -29,18 +30,20 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("peak_memory_mib", "MiB", "{:.0f}"),
 )
 """Key, heading and format of each score in a table."""
+ON_REQUEST = {"lpips"}
+"""Scores whose column is there only where they were asked for."""
 SHEET_VIEWS = 6
 
 
 def table_rows(report: dict[str, Any]) -> list[list[str]]:
     """A heading, a line for each object, their mean, and the mean of the baseline."""
-    rows = [["object", *(heading for _, heading, _ in COLUMNS)]]
-    rows += [_cells(row["name"] + (" (failed)" if row.get("error") else ""), row) for row in report["objects"]]
-    rows.append(_cells("mean", report["mean"]))
+    columns = [column for column in COLUMNS if column[0] not in ON_REQUEST or column[0] in report["mean"]]
+    lines = [(row["name"] + (" (failed)" if row.get("error") else ""), row) for row in report["objects"]]
+    lines.append(("mean", report["mean"]))
     if report.get("surfels_mean"):
-        rows.append(_cells("surfels, mean", report["surfels_mean"]))
-    rows += [_cells(f"{name}, mean", scores) for name, scores in report["baseline_means"].items()]
-    return rows
+        lines.append(("surfels, mean", report["surfels_mean"]))
+    lines += [(f"{name}, mean", scores) for name, scores in report["baseline_means"].items()]
+    return [["object", *(heading for _, heading, _ in columns)], *(_cells(*line, columns) for line in lines)]
 
 
 def markdown_table(report: dict[str, Any]) -> str:
@@ -53,7 +56,7 @@ def markdown_table(report: dict[str, Any]) -> str:
         f", with {word}" for word in more
     )
     heading, *rows = table_rows(report)
-    lines = [heading, ["---", *("---:" for _ in COLUMNS)], *rows]
+    lines = [heading, ["---", *("---:" for _ in heading[1:])], *rows]
     return "\n".join([title, "", *("| " + " | ".join(line) + " |" for line in lines), ""])
 
 
@@ -91,8 +94,8 @@ def _rows(truth: PosedViews, result: PosedViews) -> list[Float[Tensor, "V 3 H W"
     return [a, b, 1 - (3 * (a - b).abs()).clamp(0, 1)]
 
 
-def _cells(name: str, scores: dict[str, Any]) -> list[str]:
-    return [name, *(_cell(scores[key], form) if scores.get(key) is not None else "" for key, _, form in COLUMNS)]
+def _cells(name: str, scores: dict[str, Any], columns: list[tuple[str, str, str]]) -> list[str]:
+    return [name, *(_cell(scores[key], form) if scores.get(key) is not None else "" for key, _, form in columns)]
 
 
 def _cell(value: float | int | str, form: str) -> str:

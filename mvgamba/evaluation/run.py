@@ -19,6 +19,7 @@ from mvgamba.errors import Cancelled, InvalidInput, MVGambaError, OutputFailed
 from mvgamba.evaluation.baseline import coloured_hull
 from mvgamba.evaluation.drawable import Drawable, read_drawable
 from mvgamba.evaluation.image_scores import image_scores
+from mvgamba.evaluation.lpips import Perceptual, lpips_scores
 from mvgamba.evaluation.nearest import NearestObject
 from mvgamba.evaluation.objects import object_name, objects_of, read_object
 from mvgamba.evaluation.photograph import disturbed, photograph
@@ -99,16 +100,19 @@ def photograph_subject(drawable: Drawable, settings: EvaluationSettings) -> Subj
     )
 
 
-def score_result(subject: Subject, result: Drawable | None, *, seed: int = 0) -> tuple[dict[str, Any], PosedViews]:
+def score_result(
+    subject: Subject, result: Drawable | None, *, seed: int = 0, perceptual: Perceptual | None = None
+) -> tuple[dict[str, Any], PosedViews]:
     """All scores of a result in the world of the subject's cameras, and the pictures they were made of.
 
     None stands for a result that is missing: it is scored as an empty mesh.
     """
     if result is None or len(result.faces) == 0:
         pictures = _blank(subject.truth)
-        return image_scores(subject.truth, pictures) | surface_scores(subject.drawable, None), pictures
+        seen = image_scores(subject.truth, pictures) | lpips_scores(subject.truth, pictures, perceptual)
+        return seen | surface_scores(subject.drawable, None), pictures
     pictures = photograph(result, subject.scored_cameras)
-    scores: dict[str, Any] = image_scores(subject.truth, pictures)
+    scores: dict[str, Any] = image_scores(subject.truth, pictures) | lpips_scores(subject.truth, pictures, perceptual)
     scores |= surface_scores(subject.drawable, result, seed=seed)
     return scores | mesh_facts(result.vertices, result.faces), pictures
 
@@ -119,6 +123,8 @@ def evaluate_folder(
     reconstruct: Reconstruct,
     settings: EvaluationSettings | None = None,
     baselines: Mapping[str, Baseline] = HULL,
+    *,
+    perceptual: Perceptual | None = None,
 ) -> dict[str, Any]:
     """Evaluate every object of a folder; write `report.json`, `table.md`, `sheet.png` and for each object a GLB and a sheet.
 
@@ -127,6 +133,7 @@ def evaluate_folder(
 
     Args:
         baselines: By name; each gets the same photographs and is scored by the same code.
+        perceptual: Scores `lpips` too, see `load_lpips`. None leaves that score out.
     Returns: what `report.json` holds: `settings`, `objects`, `mean`, `baseline_means`, `paths`, `failed`.
     Raises:
         InvalidInput: There is no object, or one cannot be read.
@@ -145,11 +152,11 @@ def evaluate_folder(
         subject = photograph_subject(
             read_object(path), dataclasses.replace(settings, seed=object_seed(name, settings.seed))
         )
-        row, result = _reconstruct_one(name, subject, reconstruct, out, settings)
-        scores, pictures = score_result(subject, result)
+        row, result = _reconstruct_one(name, subject, reconstruct, out, settings, perceptual)
+        scores, pictures = score_result(subject, result, perceptual=perceptual)
         row |= scores
         if baselines:
-            row["baselines"] = {other: _baseline(other, subject, make) for other, make in baselines.items()}
+            row["baselines"] = {other: _baseline(other, subject, make, perceptual) for other, make in baselines.items()}
         objects.append(row)
         strips.append((name, subject.truth, pictures))
         comparison_sheet(subject.truth, pictures).save(out / f"{name}.png")
@@ -180,10 +187,16 @@ def _mean(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _reconstruct_one(
-    name: str, subject: Subject, reconstruct: Reconstruct, out: Path, settings: EvaluationSettings
+    name: str,
+    subject: Subject,
+    reconstruct: Reconstruct,
+    out: Path,
+    settings: EvaluationSettings,
+    perceptual: Perceptual | None,
 ) -> tuple[dict[str, Any], Drawable | None]:
     """Run the reconstruction, write its GLB, and read it back, so that what a file loses counts."""
     row: dict[str, Any] = {"name": name, "error": None}
+    surfels: PosedViews | None = None
     begin = time.perf_counter()
     with _PeakMemory() as memory:
         try:
@@ -194,7 +207,8 @@ def _reconstruct_one(
             if isinstance(made, Result):
                 row |= {key: made.facts.get(key) for key in ("reconstructor", "reconstructor_because")}
                 if settings.with_surfels:
-                    row["surfels"] = image_scores(subject.truth, surfels_seen(made, subject.scored_cameras))
+                    surfels = surfels_seen(made, subject.scored_cameras)
+                    row["surfels"] = image_scores(subject.truth, surfels)
             result = read_drawable(out / f"{name}.glb")
         except Cancelled:
             raise
@@ -203,6 +217,8 @@ def _reconstruct_one(
             row["error"], result = f"{error.reason}: {error}", None
             row.setdefault("seconds", time.perf_counter() - begin)
     row["peak_memory_mib"] = memory.peak / 2**20
+    if surfels is not None:
+        row["surfels"] |= lpips_scores(subject.truth, surfels, perceptual)
     return row, result
 
 
@@ -215,7 +231,7 @@ def surfels_seen(result: Result, cameras: Cameras) -> PosedViews:
     return PosedViews((drawn.rgb / drawn.alpha.clamp_min(1e-6)).clamp(0, 1), drawn.alpha.clamp(0, 1), cameras)
 
 
-def _baseline(name: str, subject: Subject, make: Baseline) -> dict[str, Any]:
+def _baseline(name: str, subject: Subject, make: Baseline, perceptual: Perceptual | None) -> dict[str, Any]:
     begin = time.perf_counter()
     try:
         made = make(subject.inputs)
@@ -225,7 +241,7 @@ def _baseline(name: str, subject: Subject, make: Baseline) -> dict[str, Any]:
         log.warning("no %s to compare with: %s", name, error)
         made = None
     which = {"object": make.last} if isinstance(make, NearestObject) else {}
-    return which | {"seconds": time.perf_counter() - begin} | score_result(subject, made)[0]
+    return which | {"seconds": time.perf_counter() - begin} | score_result(subject, made, perceptual=perceptual)[0]
 
 
 def _blank(views: PosedViews) -> PosedViews:

@@ -47,7 +47,7 @@ def load_checkpoint(path: Path, *, overrides: Mapping[str, object] | None = None
     """
     if not path.is_file():
         raise WeightsMissing(f"There are no MVGamba weights at {path.name}; give the path of a checkpoint file.")
-    weights, known = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_pickle(path)
+    weights, known = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else read_pickle(path)
     return network_from_weights(weights, overrides={**known, **(overrides or {})})
 
 
@@ -63,7 +63,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, objec
     return weights, known if isinstance(known, dict) else {}
 
 
-def _read_pickle(path: Path) -> tuple[dict[str, Tensor], Mapping[str, object]]:
+def read_pickle(path: Path) -> tuple[dict[str, Tensor], Mapping[str, object]]:
+    """The tensors of a file that `torch.save` wrote, and its `config`. Nothing of it is run. Raises: WeightsCorrupt."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
