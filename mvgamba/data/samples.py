@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,9 +14,27 @@ from mvgamba.reconstructor.normalise import normalise_views
 from mvgamba.reconstructor.ray_inputs import ray_inputs
 from mvgamba.types import Cameras
 
+_Stored = TypeVar("_Stored", bound="Stored")
+
 
 @dataclass(frozen=True, eq=False)
-class RaySample:
+class Stored:
+    """What shards hold: a dataclass of arrays, and the number of its first views that are given."""
+
+    num_given: int
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For a file."""
+        return {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_arrays(cls: type[_Stored], arrays: dict[str, np.ndarray]) -> _Stored:
+        values: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(cls)}
+        return cls(**values | {"num_given": int(values["num_given"])})
+
+
+@dataclass(frozen=True, eq=False)
+class RaySample(Stored):
     """As `RayInputs`, in few bytes, with targets. Given views first, then the queried ones."""
 
     rgb: UInt8[np.ndarray, "V 3 S S"]
@@ -34,17 +52,6 @@ class RaySample:
     """Straight."""
     c2w: Float32[np.ndarray, "V 4 4"]
     intrinsics: Float32[np.ndarray, "V 3 3"]
-    num_given: int
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """For a file."""
-        return {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-
-    @staticmethod
-    def from_arrays(arrays: dict[str, np.ndarray]) -> "RaySample":
-        values: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(RaySample)}
-        values["num_given"] = int(values["num_given"])
-        return RaySample(**values)
 
 
 def make_sample(source: Source, index: int, variant: int, *, size: int) -> RaySample:

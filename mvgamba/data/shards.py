@@ -16,12 +16,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, overload, runtime_checkable
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 import torch
 
-from mvgamba.data.samples import RaySample, make_sample
+from mvgamba.data.samples import RaySample, Stored, make_sample
 from mvgamba.data.sources import Source
 from mvgamba.errors import InvalidInput, MVGambaError
 
@@ -32,13 +32,6 @@ RAYS = "rays"
 """The kind of shards that hold `RaySample`; they do not name it."""
 
 _Kind = TypeVar("_Kind")
-
-
-@runtime_checkable
-class Sample(Protocol):
-    """What shards are made of."""
-
-    def arrays(self) -> dict[str, np.ndarray]: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ def write_shards(
     size: int,
     workers: int = 1,
     report: Callable[[int, int], None] | None = None,
-    make: Callable[..., Sample] = make_sample,
+    make: Callable[..., Stored] = make_sample,
     kind: str = RAYS,
 ) -> ShardReport:
     """All objects in all variants. A shard that is there is kept, so an interrupted run goes on where it was.
@@ -102,7 +95,7 @@ def write_shards(
 
 
 def _write_shard(
-    source: Source, jobs: list[tuple[int, int]], path: Path, size: int, make: Callable[..., Sample]
+    source: Source, jobs: list[tuple[int, int]], path: Path, size: int, make: Callable[..., Stored]
 ) -> None:
     skipped: dict[str, str] = {}
     partial = path.with_suffix(".partial")

@@ -5,13 +5,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
 from mvgamba.cameras import orbit_c2w
+from mvgamba.data.samples import Stored
 from mvgamba.data.shards import ShardReport, ShardSamples, read_samples, write_shards
 from mvgamba.data.sources import Source
 from mvgamba.errors import InvalidInput
@@ -28,7 +28,7 @@ LOWEST, HIGHEST = math.radians(-20), math.radians(60)
 
 
 @dataclass(frozen=True, eq=False)
-class ViewSample:
+class ViewSample(Stored):
     """Inputs first, then the views that are only compared with."""
 
     rgb: UInt8[np.ndarray, "V 3 S S"]
@@ -37,17 +37,6 @@ class ViewSample:
     c2w: Float32[np.ndarray, "V 4 4"]
     """The first stands at (0, 0, 1.5) and looks along -z, whatever its elevation in the world; the object is around the origin."""
     intrinsics: Float32[np.ndarray, "V 3 3"]
-    num_given: int
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """For a file."""
-        return {f.name: np.asarray(getattr(self, f.name)) for f in dataclasses.fields(self)}
-
-    @staticmethod
-    def from_arrays(arrays: dict[str, np.ndarray]) -> "ViewSample":
-        values: dict[str, Any] = {f.name: arrays[f.name] for f in dataclasses.fields(ViewSample)}
-        values["num_given"] = int(values["num_given"])
-        return ViewSample(**values)
 
     @property
     def num_others(self) -> int:

@@ -1,6 +1,6 @@
 """What each decision of the ray network is worth: small networks that differ in one thing, taught the same, held against each other.
 
-    python tests/benchmarks/ablate_ray.py --train SHARDS --val SHARDS --objects GLBS/ -o OUT/ [--steps 400] [--only base,bins]
+    python tests/benchmarks/ablate_ray.py --train SHARDS --val SHARDS --objects GLBS/ -o OUT/ [--steps 400] [--only base "no positions"]
 
 All have the same seed, the same batches in the same order and as many steps. OUT gets `NAME.json` with the losses on validation
 samples and the scores of meshes from four views without refinement, `NAME.png` with those meshes, and `ablation.md`. A variant
@@ -117,12 +117,12 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default=",".join(VARIANTS))
+    parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.set_float32_matmul_precision("medium")
     train, val = read_shards(args.train), read_shards(args.val, most=64)
-    for name in args.only.split(","):
+    for name in args.only:
         path = args.out / f"{slug(name)}.json"
         if path.exists():
             continue
