@@ -4,9 +4,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mvgamba.commands import plan
 from mvgamba.commands.options import Subparsers
+
+if TYPE_CHECKING:
+    from mvgamba.training.config import TrainConfig
+    from mvgamba.training.task import Task
 
 
 def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
@@ -46,6 +51,9 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         default=500,
         metavar="N",
         help="steps between pictures of what it says; 0 for none (default 500)",
+    )
+    reconstructor.add_argument(
+        "--lpips", type=Path, metavar="PATH", help="for losses.perceptual: folder or file of the weights of LPIPS"
     )
     reconstructor.add_argument("--cpu", action="store_true", help="do not look for a GPU")
     reconstructor.set_defaults(run=_train_reconstructor)
@@ -93,7 +101,9 @@ def _train_reconstructor(args: argparse.Namespace) -> int:
 
     if args.pictures < 0:
         raise InvalidInput(f"--pictures is {args.pictures}; it must be at least 0.")
-    trainer = Trainer(TrainConfig.read(args.config), args.out, cpu=args.cpu)
+    config = TrainConfig.read(args.config)
+    task = None if args.lpips is None else _perceptual_task(config, args.lpips)
+    trainer = Trainer(config, args.out, cpu=args.cpu, task=task)
 
     def report(step: int, losses: dict[str, float], seconds: float) -> None:
         if args.json:
@@ -112,6 +122,21 @@ def _train_reconstructor(args: argparse.Namespace) -> int:
         print(written)
     trainer.close()
     return 0
+
+
+def _perceptual_task(config: "TrainConfig", weights: Path) -> "Task":
+    from mvgamba.errors import InvalidInput
+    from mvgamba.evaluation.lpips import load_lpips
+    from mvgamba.training.surfel_loss import SurfelLossWeights
+    from mvgamba.training.surfel_task import SurfelTask
+
+    if not isinstance(config.losses, SurfelLossWeights):
+        raise InvalidInput(
+            f"--lpips is for the model 'mvgamba', whose losses are rendered; the run trains {config.model!r}. Leave it out."
+        )
+    if config.losses.perceptual == 0:
+        raise InvalidInput("--lpips is of no use while losses.perceptual is 0; give it a weight, or leave --lpips out.")
+    return SurfelTask(config, perceptual=load_lpips(weights))
 
 
 def _in_words(losses: dict[str, float]) -> str:

@@ -9,14 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvgamba.errors import InvalidInput
+from mvgamba.evaluation.lpips import Perceptual
 from mvgamba.kernels.rasterize_surfels import DISTORTION_SLOPE
 from mvgamba.render import depth_to_normals, render_surfels
 from mvgamba.types import PosedViews, RenderOutput, Surfels
 
-Perceptual = Callable[[Float[Tensor, "n 3 h w"], Float[Tensor, "n 3 h w"]], Tensor]
-"""Distance of two sets of pictures in [-1, 1], as LPIPS (Zhang et al. 2018) measures it: one number, or one for each pair."""
 PERCEPTUAL_SIZE = 256
-"""Pixels of the pictures that it is measured on."""
+"""Pixels of the pictures that the perceptual distance is measured on."""
 SURFACE_ALPHA = 0.5
 """From here on a pixel shows a surface, which has a normal and no depth of its own."""
 NEAR, FAR = 0.5, 2.5

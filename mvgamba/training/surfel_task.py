@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mvgamba.data.view_samples import read_view_shards
 from mvgamba.errors import InvalidInput
+from mvgamba.evaluation.lpips import Perceptual
 from mvgamba.reconstructor.checkpoint import load_checkpoint, save_checkpoint
 from mvgamba.reconstructor.network import MVGambaNetwork
 from mvgamba.reconstructor.presets import NetworkConfig
@@ -19,7 +20,7 @@ from mvgamba.reconstructor.rotations import RotNet
 from mvgamba.reconstructor.tokens import network_input
 from mvgamba.training.augment import disturbed, random_background
 from mvgamba.training.config import TrainConfig
-from mvgamba.training.surfel_loss import FAR, NEAR, Perceptual, SurfelLossWeights, surfel_losses
+from mvgamba.training.surfel_loss import FAR, NEAR, SurfelLossWeights, surfel_losses
 from mvgamba.training.task import Batch, MeanCount, SampleOrder, share_of
 from mvgamba.types import Cameras, PosedViews
 
@@ -67,7 +68,8 @@ class SurfelTask:
             raise InvalidInput(f"{config.data} holds samples of several sizes; prepare all with one.")
         if perceptual is None and self.weights.perceptual > 0:
             log.warning(
-                "no perceptual distance is at hand: that term is left out; losses.perceptual = 0 says so in the run"
+                "no perceptual distance is at hand: that term is left out. Name the weights of LPIPS (--lpips), or say so in the "
+                "run (losses.perceptual = 0)"
             )
         fitting = min(config.batch_size, len(self.samples))
         self._order = SampleOrder(
@@ -115,6 +117,8 @@ class SurfelTask:
         for module in network.modules():
             if isinstance(module, RotNet):
                 module.temperature = self.config.surfels.temperature_at(step, self.config.steps)
+        if isinstance(self.perceptual, nn.Module):  # no part of the network, so the loop does not move it
+            self.perceptual.to(batch.background.device)
         losses, _ = surfel_losses(
             network(batch.images), batch.truth, batch.background, weights=self.weights, step=step,
             perceptual=self.perceptual, mean_count=mean_count,

@@ -12,13 +12,16 @@ accelerate = pytest.importorskip("accelerate", reason="training needs accelerate
 
 from accelerate.state import AcceleratorState  # noqa: E402
 
+from mvgamba.__main__ import main  # noqa: E402
 from mvgamba.data import GlbFolder  # noqa: E402
 from mvgamba.data.view_samples import make_view_sample  # noqa: E402
 from mvgamba.errors import InvalidInput  # noqa: E402
 from mvgamba.reconstructor.checkpoint import load_checkpoint  # noqa: E402
+from mvgamba.training import surfel_loss  # noqa: E402
 from mvgamba.training.surfel_task import SurfelTask  # noqa: E402
 from mvgamba.training.trainer import CHECKPOINT, TrainConfig, Trainer  # noqa: E402
 from tests.mvgamba.data.objects import write_corpus  # noqa: E402
+from tests.mvgamba.evaluation.lpips_weights import write_lpips  # noqa: E402
 from tests.mvgamba.training.shards import write_shard  # noqa: E402
 
 SMALL = {"width": 32, "num_layers": 2, "mlp_width": 64, "image_size": 32, "patch_size": 8}
@@ -198,6 +201,38 @@ def test_a_perceptual_distance_is_used_or_its_lack_is_said(shards, caplog):
     assert not [name for name in network.state_dict() if "blend" in name]  # it is no part of what is trained and saved
     SurfelTask(run)
     assert "that term is left out" in caplog.text
+
+
+def test_a_run_is_taught_with_lpips_and_saves_nothing_of_it(shards, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(surfel_loss, "PERCEPTUAL_SIZE", 32)  # of its 256, for time
+    weights = write_lpips(tmp_path / "lpips")
+    run = {
+        "model": "mvgamba", "data": str(shards), "network": SMALL | {"num_layers": 1}, "batch_size": 1, "steps": 10,
+        "losses": {"perceptual": 0.6, "perceptual_from": 9}, "surfels": {"num_others": 0}, "warm_up": 0,
+    }  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    train = ("train", "reconstructor", "--config", str(tmp_path / "run.json"), "--cpu", "--pictures", "0")
+    assert main([*train, "-o", str(tmp_path / "with"), "--lpips", str(weights)]) == 0
+    assert main([*train, "-o", str(tmp_path / "without")]) == 0
+    with_it, without = lines(tmp_path / "with")[0], lines(tmp_path / "without")[0]
+    assert with_it["perceptual"] > 0 and "perceptual" not in without
+    states = [torch.load(tmp_path / n / CHECKPOINT, weights_only=True)["network"] for n in ("with", "without")]
+    assert states[0].keys() == states[1].keys()
+    # the last of ten steps had it, and it changed that step
+    assert any(not torch.equal(states[0][name], states[1][name]) for name in states[0])
+    load_checkpoint(tmp_path / "with" / "mvgamba.pt")
+
+
+def test_lpips_where_no_loss_asks_for_it_is_refused(shards, tmp_path, capsys):
+    for run, message in (
+        ({"data": str(shards)}, "--lpips is for the model 'mvgamba', whose losses are rendered; the run trains 'ray'"),
+        ({"data": str(shards), "model": "mvgamba", "losses": PLAIN}, "of no use while losses.perceptual is 0"),
+    ):
+        (tmp_path / "run.json").write_text(json.dumps(run))
+        train = ("train", "reconstructor", "--config", str(tmp_path / "run.json"), "-o", str(tmp_path / "run"))
+        assert main([*train, "--lpips", str(tmp_path), "--cpu"]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_may_begin_from_given_weights(shards, tmp_path):
