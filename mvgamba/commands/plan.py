@@ -59,7 +59,7 @@ def _plan(args: argparse.Namespace) -> int:
         f"{args.preset}: {parameters(config):,} parameters, {config.num_tokens:,} tokens, batch {args.batch}, {args.gpu}"
     )
     print(
-        f"{rows[0].steps:,} steps. On paper: no GPU has run it; see mvgamba/training/README.md for what is assumed.\n"
+        f"{rows[0].steps:,} steps. On paper: no GPU has run it; see mvgamba/training/MANY_GPUS.md for what is assumed.\n"
     )
     print(to_markdown(rows) + "\n")
     print("How accelerate starts 8 and 32 processes (the loop that trains this preset is not here yet):")

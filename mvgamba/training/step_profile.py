@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mvgamba.errors import Unavailable
 from mvgamba.kernels.selective_scan import selective_scan
@@ -59,6 +60,8 @@ class Share:
     """In all."""
     cpu_seconds: list[float]
     """Of each process, forward and backward; the reduction is in it."""
+    matrix_flops: int
+    """Of this process' share, forward and backward."""
     reduced_bytes: int
     """That each process put into the reduction; 0 where there is one only."""
     parameters: int
@@ -147,17 +150,20 @@ def share_step(config: NetworkConfig, *, batch: int, steps: int = 3) -> Share:
     images = torch.randn(share, config.num_views, 9, config.image_size, config.image_size)
     spent = []
     with _one_thread():
-        for _ in range(steps + 1):  # the first one warms up
+        with FlopCounterMode(display=False) as counter:  # and warms up
+            accelerator.backward(_loss(network(images)))
+        for _ in range(steps):
             reduced[0] = 0
             begin = time.process_time()
             accelerator.backward(_loss(network(images)))
             spent.append(time.process_time() - begin)
-    mine = torch.tensor([min(spent[1:])])
+    mine = torch.tensor([min(spent)])
     everyone: list[float] = accelerator.gather(mine).tolist()
     processes, is_first = accelerator.num_processes, accelerator.is_main_process
     accelerator.wait_for_everyone()  # a process that leaves takes the connections of the others with it
     accelerator.end_training()
-    return Share(processes, batch, everyone, reduced[0], parameters(config), is_first)
+    flops = counter.get_total_flops()
+    return Share(processes, batch, everyone, flops, reduced[0], parameters(config), is_first)
 
 
 def _count_reduced(network: nn.Module) -> list[int]:
