@@ -51,7 +51,7 @@ from mvgamba.weights import default
 
 log = logging.getLogger(__name__)
 
-MOST_LEARNED_VIEWS = 6
+MOST_LEARNED_VIEWS = 8
 """With more, the views themselves say more than what was learned from other objects."""
 LEAST_MATCH = 0.85
 """Least overlap of the learned start with a silhouette of the inputs (intersection over union). Where it is lower, and lower than that of the
