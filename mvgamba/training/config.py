@@ -220,4 +220,4 @@ PRESETS: dict[str, TrainConfig] = {
     ),
 }
 """`paper` and `released` are what was published, in steps of 80,000 objects an epoch: 300 epochs of batches of 512, and 900 of 32
-GPUs with 8 each. `starter-cpu` made the weights that come with the package; `starter` is for one GPU."""
+GPUs with 8 each. `starter-cpu` made the first half of the weights that come with the package (see their card); `starter` is for one GPU."""
