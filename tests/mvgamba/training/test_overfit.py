@@ -23,7 +23,7 @@ RECIPE = {
     },
     "losses": {"mask": 0.3, "perceptual": 0.0, "opacity": 0.0, "normal": 0.0},
     "surfels": {"num_others": 0},
-    "disturb": False, "batch_size": 1, "steps": 500, "warm_up": 10, "learning_rate": 5e-3, "weight_decay": 0.0, "ema": 0.0,
+    "disturb": False, "batch_size": 1, "steps": 800, "warm_up": 10, "learning_rate": 5e-3, "weight_decay": 0.0, "ema": 0.0,
 }  # fmt: skip
 """The README has its figures."""
 
@@ -32,8 +32,7 @@ RECIPE = {
 def test_one_object_is_learned_by_heart_from_its_photographs(tmp_path):
     sample = make_view_sample(GlbFolder(write_corpus(tmp_path / "corpus", 1)), 0, 0, size=64)
     folder = write_shard(tmp_path / "views", [sample])
-    # three seeds gave 31.0 to 31.9 here; rounding of another processor may make a run take another turn, and one seed at a
-    # higher rate stayed at 27.3, so a second seed is allowed
+    # 31.7 here; rounding differs with the number of threads and may make a run take another turn, so a second seed is allowed
     scores = [least_psnr(folder, tmp_path / "run0", seed=0)]
     if scores[0] < 30:
         scores.append(least_psnr(folder, tmp_path / "run1", seed=1))
