@@ -45,5 +45,7 @@ def _views(args: argparse.Namespace) -> int:
             flush=True,
         )
     else:
+        facts = result.facts
         print(f"{args.out}: {len(result.mesh.faces)} faces, {result.mesh.albedo.shape[0]} px texture, {seconds:.1f} s")
+        print(f"Started from {facts['reconstructor']} ({facts['reconstructor_because']})")
     return 0

@@ -39,10 +39,11 @@ def test_views_become_a_glb_with_the_facts_inside(box_capture, tmp_path):
     assert b'"quality":"draft"' in content.replace(b'": "', b'":"')
 
 
-def test_text_for_people_names_the_file(box_capture, tmp_path):
+def test_text_for_people_names_the_file_and_who_started(box_capture, tmp_path):
     done = run("views", box_capture, "-o", tmp_path / "box.glb", *QUICK, "--no-refine")
     assert done.returncode == 0, done.stderr
     assert "box.glb" in done.stdout and "faces" in done.stdout
+    assert "Started from hull (" in done.stdout or "Started from ray (" in done.stdout
 
 
 def test_an_interrupt_stops_soon_and_leaves_no_file(box_capture, tmp_path):
