@@ -28,6 +28,12 @@ def orbit_c2w(azimuth: float, elevation: float, radius: float) -> Float[Tensor, 
     return c2w
 
 
+def turn_about_vertical(angle: float) -> Float[Tensor, "3 3"]:
+    """Rotation about +Y in radians, from +Z towards +X, as azimuths count."""
+    c, s = math.cos(angle), math.sin(angle)
+    return torch.tensor([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]], dtype=torch.float64)
+
+
 def orbit_cameras(
     azimuths: list[float], elevations: list[float], *, radius: float, fovy: float, height: int, width: int
 ) -> Cameras:

@@ -156,7 +156,7 @@ def _from_views(
         warnings.append(
             f"View {wrong} was left out: its silhouette contradicts those of all the other views. Check its image, alpha and camera."
         )
-        views = _without(views, wrong)
+        views = views[[i for i in range(views.num_views) if i != wrong]]
     name, because = choose_reconstructor(views, options)
     facts: dict[str, Any] = {
         "views": views.num_views,
@@ -258,13 +258,6 @@ def _fitted(views: PosedViews, options: GenerateOptions) -> Fitted:
     height, width = views.cameras.height, views.cameras.width
     job = job_of(options, num_views=views.num_views, height=height, width=width, has_depth=views.depth is not None)
     return fit_to_memory(job, free_memory(options.device), when_short=options.when_short)
-
-
-def _without(views: PosedViews, view: int) -> PosedViews:
-    """All views but one."""
-    kept = [i for i in range(views.num_views) if i != view]
-    depth = None if views.depth is None else views.depth[kept]
-    return PosedViews(views.rgb[kept], views.alpha[kept], views.cameras[kept], depth)
 
 
 def _resized(views: PosedViews, job: Job) -> PosedViews:

@@ -55,6 +55,11 @@ class PosedViews:
     def num_views(self) -> int:
         return self.rgb.shape[-4]
 
+    def __getitem__(self, index: slice | list[int]) -> "PosedViews":
+        """Some of the views (no batch axes)."""
+        depth = None if self.depth is None else self.depth[index]
+        return PosedViews(self.rgb[index], self.alpha[index], self.cameras[index], depth)
+
     def to(self, *args, **kwargs) -> "PosedViews":
         depth = None if self.depth is None else self.depth.to(*args, **kwargs)
         return PosedViews(

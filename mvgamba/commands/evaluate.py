@@ -79,12 +79,12 @@ def _eval(args: argparse.Namespace) -> int:
 
         known: dict[str, Any] = {"hull": coloured_hull, "refined-hull": refined_hull}
         wanted = [] if args.baseline == "none" else args.baseline.split(",")
+        if unknown := [name for name in wanted if name not in {*known, "nearest"}]:
+            raise InvalidInput(f"--baseline names {unknown[0]!r}; there are hull, refined-hull, nearest and none.")
         if "nearest" in wanted:
             if args.training_objects is None:
                 raise InvalidInput("The baseline nearest needs --training-objects DIR, the objects to look among.")
             known["nearest"] = NearestObject(args.training_objects, args.out / "nearest.npz")
-        if unknown := [name for name in wanted if name not in {*known, "nearest"}]:
-            raise InvalidInput(f"--baseline names {unknown[0]!r}; there are hull, refined-hull, nearest and none.")
         baselines = {name: known[name] for name in wanted}
         report = evaluate_folder(args.folder, args.out, reconstruct, settings, baselines, perceptual=perceptual)
     if args.json:

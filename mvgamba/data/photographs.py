@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float32, Float64
-from torch import Tensor
 
 from mvgamba.cameras import resize_cameras
 from mvgamba.data.sources import TrainingViews
@@ -57,7 +56,7 @@ def training_views(views: PosedViews, *, num_inputs: int, size: int, names: Sequ
         if not bool((image > 0).any()):
             raise InvalidImage(f"{name} shows nothing: its alpha is 0 everywhere. Leave the object out.")
     whole = resized(squared(views, names=names), size)
-    inputs, others = _some(whole, slice(num_inputs)), _some(whole, slice(num_inputs, None))
+    inputs, others = whole[:num_inputs], whole[num_inputs:]
     return TrainingViews(inputs, others if others.num_views else None)
 
 
@@ -105,8 +104,3 @@ def resized(views: PosedViews, size: int) -> PosedViews:
     rgb = F.interpolate(views.rgb * views.alpha, (size, size), mode="area") / alpha.clamp_min(1e-6)
     depth = None if views.depth is None else F.interpolate(views.depth, (size, size), mode="nearest-exact")
     return PosedViews(rgb.clamp(0, 1), alpha, resize_cameras(views.cameras, size, size), depth)
-
-
-def _some(views: PosedViews, which: slice) -> PosedViews:
-    depth: Tensor | None = None if views.depth is None else views.depth[which]
-    return PosedViews(views.rgb[which], views.alpha[which], views.cameras[which], depth)

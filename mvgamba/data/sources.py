@@ -42,18 +42,32 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Rig:
+    """Where photographs are taken from, about the vertical axis of an object."""
+
+    angles: list[tuple[float, float]]
+    """Azimuth and elevation, radians."""
+    fovy: float
+    distance: float
+    """From the middle, in radii of the object's bounding sphere."""
+
+    def cameras(self, drawable: Drawable, *, size: int) -> Cameras:
+        """Looking at the middle of the object."""
+        c2w = torch.stack([orbit_c2w(a, e, self.distance * drawable.radius) for a, e in self.angles])
+        c2w[:, :3, 3] += torch.from_numpy(drawable.center)
+        k = intrinsics_from_fovy(self.fovy, size, size)
+        return Cameras(c2w, k.expand(len(self.angles), 3, 3).contiguous(), size, size)
+
+
 def ring_cameras(drawable: Drawable, turn: float, *, size: int, tilts: tuple[float, ...] = (0.0,) * 4) -> Cameras:
     """A ring around an object's bounding sphere: level, or with an elevation for each view. The first stands at azimuth `turn`.
 
     Args:
         turn, tilts: In radians.
     """
-    count = len(tilts)
-    azimuths = [turn + 2 * math.pi * k / count for k in range(count)]
-    c2w = torch.stack([orbit_c2w(a, e, DISTANCE * drawable.radius) for a, e in zip(azimuths, tilts, strict=True)])
-    c2w[:, :3, 3] += torch.from_numpy(drawable.center)
-    k = intrinsics_from_fovy(FOVY, size, size)
-    return Cameras(c2w, k.expand(count, 3, 3).contiguous(), size, size)
+    angles = [(turn + 2 * math.pi * k / len(tilts), tilt) for k, tilt in enumerate(tilts)]
+    return Rig(angles, FOVY, DISTANCE).cameras(drawable, size=size)
 
 
 @dataclass(frozen=True)

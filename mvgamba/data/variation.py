@@ -8,14 +8,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from mvgamba.cameras import intrinsics_from_fovy, orbit_c2w
-from mvgamba.data.sources import GlbFolder, TrainingViews, photograph_training, read_solid
+from mvgamba.cameras import turn_about_vertical
+from mvgamba.data.sources import GlbFolder, Rig, TrainingViews, photograph_training, read_solid
 from mvgamba.errors import InvalidInput
 from mvgamba.evaluation.drawable import Drawable
 from mvgamba.evaluation.rig import DISTANCE, FOVY
-from mvgamba.types import Cameras
 
 STRETCH = 1.35
 """Greatest factor along an axis; its inverse is the least."""
@@ -23,24 +21,6 @@ STRETCHED, COMPOSED, MISPLACED = 0.5, 0.2, 0.08
 """Shares of the variants."""
 MISPLACED_BY = math.radians(15)
 """At most, along the orbit."""
-
-
-@dataclass(frozen=True)
-class Rig:
-    """Where photographs are taken from, about the vertical axis of an object."""
-
-    angles: list[tuple[float, float]]
-    """Azimuth and elevation, radians."""
-    fovy: float
-    distance: float
-    """From the middle, in radii of the object's bounding sphere."""
-
-    def cameras(self, drawable: Drawable, *, size: int) -> Cameras:
-        """Looking at the middle of the object."""
-        c2w = torch.stack([orbit_c2w(a, e, self.distance * drawable.radius) for a, e in self.angles])
-        c2w[:, :3, 3] += torch.from_numpy(drawable.center)
-        k = intrinsics_from_fovy(self.fovy, size, size)
-        return Cameras(c2w, k.expand(len(self.angles), 3, 3).contiguous(), size, size)
 
 
 def random_rig(generator: np.random.Generator) -> Rig:
@@ -134,9 +114,7 @@ def stretched(drawable: Drawable, factors: np.ndarray) -> Drawable:
 def put_together(first: Drawable, second: Drawable, generator: np.random.Generator) -> Drawable:
     """Two things as one: the second, of a size of its own and turned, stands on top of the first or beside it."""
     size, angle = generator.uniform(0.45, 1.0) * first.radius / second.radius, generator.uniform(0, 2 * math.pi)
-    c, s = math.cos(angle), math.sin(angle)
-    turn = np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
-    vertices = size * (second.vertices - second.center) @ turn.T
+    vertices = size * (second.vertices - second.center) @ turn_about_vertical(angle).numpy().T
     second = dataclasses.replace(second, vertices=vertices)
     (low, high), low2 = first.bounds, second.bounds[0]
     place = first.center

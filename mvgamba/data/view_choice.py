@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mvgamba.cameras import turn_about_vertical
 from mvgamba.errors import InvalidInput
 
 STEEPEST = math.radians(60)
@@ -41,7 +42,7 @@ def choose_views(
     inputs = [int(generator.choice(level))]
     left = sorted(set(range(count)) - set(inputs))
     for k in range(1, num_inputs):
-        nearness = away[left] @ (_turn(2 * math.pi * k / num_inputs) @ away[inputs[0]])
+        nearness = away[left] @ (turn_about_vertical(2 * math.pi * k / num_inputs) @ away[inputs[0]])
         inputs.append(left.pop(int(nearness.argmax())))
     return inputs + generator.choice(left, num_others, replace=False).tolist()
 
@@ -52,9 +53,3 @@ def seen_point(c2w: Float[Tensor, "V 4 4"]) -> Float[Tensor, "3"]:
     across = torch.eye(3, dtype=c2w.dtype) - ahead[:, :, None] * ahead[:, None, :]
     system = across.sum(0) + 1e-9 * torch.eye(3, dtype=c2w.dtype)
     return torch.linalg.solve(system, torch.einsum("vij,vj->i", across, c2w[:, :3, 3]))
-
-
-def _turn(angle: float) -> Float[Tensor, "3 3"]:
-    """About +Y, from +Z towards +X."""
-    c, s = math.cos(angle), math.sin(angle)
-    return torch.tensor([[c, 0, s], [0, 1, 0], [-s, 0, c]], dtype=torch.float64)

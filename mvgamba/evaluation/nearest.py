@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from mvgamba.cameras import intrinsics_from_fovy, orbit_c2w
+from mvgamba.cameras import intrinsics_from_fovy, orbit_c2w, turn_about_vertical
 from mvgamba.errors import EmptyReconstruction, MVGambaError
 from mvgamba.evaluation.drawable import Drawable
 from mvgamba.evaluation.objects import objects_of, read_object
@@ -59,9 +59,7 @@ class NearestObject:
         self.last = self.paths[best].stem
         log.info("nearest: %s, turned by %d degrees", self.last, 360 * turn // AZIMUTHS)
         thing = read_object(self.paths[best])
-        angle = 2 * math.pi * turn / AZIMUTHS
-        c, s = math.cos(angle), math.sin(angle)
-        rotation = torch.tensor([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]], dtype=torch.float64)
+        rotation = turn_about_vertical(2 * math.pi * turn / AZIMUTHS)
         scale = NORMALISED_RADIUS / thing.radius
         into_frame = Similarity(scale, rotation, -scale * rotation @ torch.from_numpy(thing.center))
         return thing.placed(into_frame).placed(seen.to_world)

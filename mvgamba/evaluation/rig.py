@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from mvgamba.cameras import fibonacci_cameras, intrinsics_from_fovy, orbit_c2w
+from mvgamba.cameras import fibonacci_cameras, intrinsics_from_fovy, orbit_c2w, turn_about_vertical
 from mvgamba.errors import InvalidInput
 from mvgamba.evaluation.drawable import Drawable
 from mvgamba.types import Cameras, Similarity
@@ -36,8 +36,7 @@ def random_placement(drawable: Drawable, seed: int) -> Similarity:
     turn = generator.uniform(0, 2 * math.pi)
     away = generator.normal(size=3)
     away *= extent * 3 * generator.uniform() ** (1 / 3) / np.linalg.norm(away)
-    c, s = math.cos(turn), math.sin(turn)
-    rotation = torch.tensor([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]], dtype=torch.float64)
+    rotation = turn_about_vertical(turn)
     scale = extent / longest
     middle = torch.from_numpy((low + high) / 2)
     return Similarity(scale, rotation, torch.from_numpy(away) - scale * rotation @ middle)

@@ -142,7 +142,7 @@ def measure_robustness(
             row, pictures = _by_all_paths(subject, inputs, reconstruct, settings)
             rows.append({"name": name, "condition": condition, "spoiled_view": view} | row)
             beside = _nearest_camera(subject, view)
-            pictures = [_one(inputs, view), *(_one(p, beside) for p in (subject.truth, *pictures))]
+            pictures = [inputs[[view]], *(p[[beside]] for p in (subject.truth, *pictures))]
             strips.append((f"{name}: {condition}", pictures))
             log.info("%s, %s: %s", name, condition, {p: round(row[p]["psnr"], 2) for p in settings.paths})
         report = robustness_summary(rows, settings)
@@ -236,8 +236,3 @@ def _nearest_camera(subject: Subject, view: int) -> int:
     """The scoring camera that looks most like an input view, so that a picture shows the side that was spoiled."""
     back = subject.scored_cameras.c2w[:, :3, 2]
     return int((back @ subject.inputs.cameras.c2w[view, :3, 2]).argmax())
-
-
-def _one(views: PosedViews, index: int) -> PosedViews:
-    at = slice(index, index + 1)
-    return PosedViews(views.rgb[at], views.alpha[at], views.cameras[at])

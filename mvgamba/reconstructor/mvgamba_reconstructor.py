@@ -55,16 +55,12 @@ class MVGambaReconstructor:
         Raises: InvalidCameras if the views do not hold a ring as the network knows it; InvalidImage.
         """
         device, count = next(self.network.parameters()).device, self.network.config.num_views
-        ring = (
-            views.views
-            if views.views.num_views == count
-            else _some(views.views, ring_of(views.views.cameras.c2w, count))
-        )
+        ring = views.views if views.views.num_views == count else views.views[ring_of(views.views.cameras.c2w, count)]
         orders = cyclic_orders(count) if self.view_order == "auto" else [list(range(count))]
         together = len(orders) if device.type == "cuda" else 1
         results: list[Surfels] = []
         for begin in range(0, len(orders), together):
-            batch = _stacked([_some(ring, order) for order in orders[begin : begin + together]]).to(device)
+            batch = _stacked([ring[order] for order in orders[begin : begin + together]]).to(device)
             made = self.network.surfels_of(batch)
             fields = [getattr(made, field.name) for field in dataclasses.fields(Surfels)]
             results += [Surfels(*(value[i] for value in fields)) for i in range(len(batch.rgb))]
@@ -74,10 +70,6 @@ class MVGambaReconstructor:
         best = max(range(len(matches)), key=lambda i: matches[i])
         log.info("view %d first shows the views best: %.2f dB, overlap %.3f", best, *matches[best])
         return Reconstruction(results[best].to(views.views.rgb.device))
-
-
-def _some(views: PosedViews, order: list[int]) -> PosedViews:
-    return PosedViews(views.rgb[order], views.alpha[order], views.cameras[order])
 
 
 def _stacked(views: list[PosedViews]) -> PosedViews:

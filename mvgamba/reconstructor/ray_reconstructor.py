@@ -66,8 +66,7 @@ class RayReconstructor:
             torch.from_numpy(mesh.vertices), triangles, torch.full((count,), 0.95), torch.full((count, 3), 0.5)
         )
         asked = slice(prediction.num_given, None)
-        posed = prediction.views
-        guess = PosedViews(posed.rgb[asked], posed.alpha[asked], posed.cameras[asked])
+        guess = dataclasses.replace(prediction.views[asked], depth=None)
         return Reconstruction(surfels, mesh, guess)
 
     @torch.no_grad()

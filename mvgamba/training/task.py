@@ -87,15 +87,16 @@ class SampleOrder:
 
     def __init__(self, sizes: Sequence[int], kinds: Sequence[int], *, batch_size: int, seed: int) -> None:
         self._sizes, self._kinds, self._batch_size, self._seed = sizes, kinds, batch_size, seed
-        self._epoch, self._batches = 0, self._of(0)
-        self._per_epoch = len(self._batches)  # the same in every epoch
+        self._known = 0, self._of(0)
+        self._per_epoch = len(self._known[1])  # the same in every epoch
 
     def at(self, step: int) -> list[int]:
         """Indices of the samples of a whole batch."""
-        epoch = step // self._per_epoch
-        if epoch != self._epoch:
-            self._epoch, self._batches = epoch, self._of(epoch)
-        return self._batches[step % self._per_epoch]
+        epoch, known = step // self._per_epoch, self._known
+        if epoch != known[0]:
+            # one value for both, as the batch of the next step is made by another thread
+            self._known = known = epoch, self._of(epoch)
+        return known[1][step % self._per_epoch]
 
     def _of(self, epoch: int) -> list[list[int]]:
         return batch_order(self._sizes, self._kinds, batch_size=self._batch_size, seed=self._seed, epoch=epoch)

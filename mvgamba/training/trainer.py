@@ -114,7 +114,7 @@ class Trainer:
                     report(self.step, sums, pace * (last - self.step))
                 sums = {}
             if records is not None and pictures_every and (self.step % pictures_every == 0 or self.step == last):
-                batch = self.batch(self.step - 1)
+                batch = self.batch(self.step - 1).to(self.accelerator.device)
                 records.pictures(self.step, self.task.pictures(self.average, batch, step=self.step))
             if time.perf_counter() - saved > checkpoint_seconds:
                 self.save()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mvgamba.cameras import turn_about_vertical
 from mvgamba.errors import InvalidInput
 from mvgamba.evaluation.drawable import read_drawable
 from mvgamba.evaluation.nearest import AZIMUTHS, NearestObject
@@ -23,7 +24,9 @@ def corpus(tmp_path_factory):
 def test_an_object_of_the_folder_is_found_wherever_it_stands(corpus, tmp_path, index):
     nearest = NearestObject(corpus, tmp_path / "cache.npz")
     thing = read_drawable(corpus / f"object_{index}.glb")
-    turned = thing.placed(Similarity(2.0, _turn(2 * math.pi * 5 / AZIMUTHS), torch.ones(3, dtype=torch.float64)))
+    turned = thing.placed(
+        Similarity(2.0, turn_about_vertical(2 * math.pi * 5 / AZIMUTHS), torch.ones(3, dtype=torch.float64))
+    )
     subject = photograph_subject(turned, EvaluationSettings(num_views=4, image_size=64, seed=4))
     found = nearest(subject.inputs)
     assert nearest.last == f"object_{index}"
@@ -45,8 +48,3 @@ def test_pictures_are_kept_and_drawn_anew_for_other_objects(corpus, tmp_path, mo
 def test_a_folder_without_objects_is_refused(tmp_path):
     with pytest.raises(InvalidInput, match=r"no \.glb files"):
         NearestObject(tmp_path, tmp_path / "cache.npz")
-
-
-def _turn(angle: float) -> torch.Tensor:
-    c, s = math.cos(angle), math.sin(angle)
-    return torch.tensor([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]], dtype=torch.float64)
