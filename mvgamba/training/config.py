@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from mvgamba.errors import InvalidInput
+from mvgamba.multiview.starter_network import StarterConfig
 from mvgamba.reconstructor.presets import PRESETS as NETWORKS
 from mvgamba.reconstructor.presets import NetworkConfig
 from mvgamba.reconstructor.ray_network import RayConfig
 from mvgamba.training.augment import Augmentation
+from mvgamba.training.flow_options import FlowOptions
 from mvgamba.training.ray_loss import RayLossWeights
 from mvgamba.training.surfel_loss import SurfelLossWeights
 
-Model = Literal["ray", "mvgamba"]
+Model = Literal["ray", "mvgamba", "starter"]
 _Filled = TypeVar("_Filled")
 
 
@@ -46,12 +48,12 @@ class TrainConfig:
     """A run. Everything that changes its result is here; a checkpoint refuses to go on under another."""
 
     data: str
-    """Folder of shards; for the model `ray` also several, with the separator of search paths (`:`, on Windows `;`)."""
+    """Folder of shards; for the models `ray` and `starter` also several, with the separator of search paths (`:`, on Windows `;`)."""
     model: Model = "ray"
     preset: str | None = None
     """The name in `PRESETS` that a file began from; a note, the values themselves are in the other fields."""
-    network: RayConfig | NetworkConfig = field(default_factory=RayConfig)
-    losses: RayLossWeights | SurfelLossWeights = field(default_factory=RayLossWeights)
+    network: RayConfig | NetworkConfig | StarterConfig = field(default_factory=RayConfig)
+    losses: RayLossWeights | SurfelLossWeights | FlowOptions = field(default_factory=RayLossWeights)
     surfels: SurfelOptions = field(default_factory=SurfelOptions)
     """For the model `mvgamba` only."""
     batch_size: int = 8
@@ -80,14 +82,16 @@ class TrainConfig:
                 raise InvalidInput(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         if not 0 <= self.ema < 1:
             raise InvalidInput(f"ema is {self.ema}; it must lie in [0, 1).")
-        wanted = (NetworkConfig, SurfelLossWeights) if self.model == "mvgamba" else (RayConfig, RayLossWeights)
+        wanted = _PARTS[self.model]
         if (type(self.network), type(self.losses)) != wanted:
             raise InvalidInput(
                 f"model is {self.model!r}, which takes a {wanted[0].__name__} and {wanted[1].__name__}, got "
                 f"{type(self.network).__name__} and {type(self.losses).__name__}."
             )
-        if self.model == "ray" and (self.checkpointing or self.surfels != SurfelOptions()):
-            raise InvalidInput("checkpointing and surfels are for the model 'mvgamba'; leave them out for 'ray'.")
+        if self.model != "mvgamba" and (self.checkpointing or self.surfels != SurfelOptions()):
+            raise InvalidInput(
+                f"checkpointing and surfels are for the model 'mvgamba'; leave them out for {self.model!r}."
+            )
 
     @staticmethod
     def read(path: Path) -> "TrainConfig":
@@ -176,9 +180,15 @@ def _in_words(hint: object) -> str:
     return names.get(hint, str(hint))  # type: ignore[call-overload]
 
 
+_PARTS: dict[str, tuple[type, type]] = {
+    "ray": (RayConfig, RayLossWeights),
+    "mvgamba": (NetworkConfig, SurfelLossWeights),
+    "starter": (StarterConfig, FlowOptions),
+}
 _BLANK = {
     "ray": TrainConfig(data=""),
     "mvgamba": TrainConfig(data="", model="mvgamba", network=NetworkConfig(), losses=SurfelLossWeights()),
+    "starter": TrainConfig(data="", model="starter", network=StarterConfig(), losses=FlowOptions()),
 }
 
 _PUBLISHED = dataclasses.replace(

@@ -23,6 +23,7 @@ from mvgamba.errors import InvalidInput, Unavailable
 from mvgamba.reconstructor.network import parameter_groups
 from mvgamba.training.config import Model
 from mvgamba.training.config import TrainConfig as TrainConfig
+from mvgamba.training.generator_task import GeneratorTask
 from mvgamba.training.ray_task import RayTask
 from mvgamba.training.run_log import RunLog
 from mvgamba.training.surfel_task import SurfelTask
@@ -31,7 +32,7 @@ from mvgamba.training.task import Ahead, Batch, Task
 log = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.pt"
-TASKS: dict[Model, Callable[[TrainConfig], Task]] = {"ray": RayTask, "mvgamba": SurfelTask}
+TASKS: dict[Model, Callable[[TrainConfig], Task]] = {"ray": RayTask, "mvgamba": SurfelTask, "starter": GeneratorTask}
 
 
 class Trainer:

@@ -1,0 +1,166 @@
+"""What the starter generator learns from in a step: sets of five views, half of them with a picture, the rest with words alone.
+
+A small corpus has each thing in one colour, so things are repainted and their captions with them; else "a red barrel" would be a brown one.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mvgamba.data.prompted_samples import FRONT_ELEVATIONS, NUM_TURNS, PromptedSample, rig_cameras, rig_places
+from mvgamba.multiview.starter_network import camera_code, ray_code, to_signal
+
+FRONT, RIGHT, BACK, LEFT, TOP = range(5)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedRows:
+    """Some rows of a batch, all with a picture or all without."""
+
+    views: Float[Tensor, "B 5 4 S S"]
+    """Signals, see `to_signal`."""
+    cameras: Float[Tensor, "B 5 16"]
+    rays: Float[Tensor, "B 5 n 6"]
+    sentences: tuple[str, ...]
+    picture: Float[Tensor, "B 4 S S"] | None
+
+
+@dataclass(frozen=True, eq=False)
+class PromptedBatch:
+    """See the module."""
+
+    pictured: PromptedRows
+    spoken: PromptedRows
+
+    def to(self, device: torch.device | str) -> "PromptedBatch":
+        def moved(rows: PromptedRows) -> PromptedRows:
+            picture = None if rows.picture is None else rows.picture.to(device)
+            return PromptedRows(
+                rows.views.to(device), rows.cameras.to(device), rows.rays.to(device), rows.sentences, picture
+            )
+
+        return PromptedBatch(moved(self.pictured), moved(self.spoken))
+
+
+class PromptedRowMaker:
+    """Rows out of samples.
+
+    Args:
+        patches: Of a view, along an edge.
+        disturb: False for sets as they were photographed.
+    """
+
+    def __init__(self, samples: Sequence[PromptedSample], *, patches: int, disturb: bool = True) -> None:
+        self.samples, self.patches, self.disturb = samples, patches, disturb
+        size = samples[0].rgba.shape[1]
+        cameras = [rig_cameras(elevation, size=size) for elevation in FRONT_ELEVATIONS]
+        self._codes = [camera_code(c) for c in cameras]
+        self._rays = [ray_code(c, patches) for c in cameras]
+        self._paints = paints(samples)
+        self.spoken = [i for i, s in enumerate(samples) if len(s.captions)]
+
+    def rows(self, picked: Sequence[int], generator: np.random.Generator, *, pictured: bool) -> PromptedRows:
+        """One for each of the samples."""
+        made = [self._row(self.samples[i], generator, pictured=pictured) for i in picked]
+        tilts = [tilt for _, _, tilt, _ in made]
+        return PromptedRows(
+            torch.stack([views for views, _, _, _ in made]),
+            torch.stack([self._codes[tilt] for tilt in tilts]),
+            torch.stack([self._rays[tilt] for tilt in tilts]),
+            tuple(sentence for _, sentence, _, _ in made),
+            torch.stack([picture for _, _, _, picture in made]) if pictured else None,
+        )
+
+    def _row(
+        self, sample: PromptedSample, generator: np.random.Generator, *, pictured: bool
+    ) -> tuple[Tensor, str, int, Tensor]:
+        free = pictured and self.disturb and generator.uniform() < 0.6
+        turn = int(generator.integers(NUM_TURNS)) if free else 0
+        tilt = int(generator.choice(len(FRONT_ELEVATIONS), p=[0.5, 0.3, 0.2])) if pictured and self.disturb else 0
+        mirrored = self.disturb and generator.uniform() < 0.5
+        rgba = torch.from_numpy(set_of_views(sample, turn, tilt, mirrored=mirrored)).float() / 255
+        rgb, alpha = rgba[..., :3].permute(0, 3, 1, 2), rgba[..., 3:].permute(0, 3, 1, 2)
+        sentence = str(generator.choice(sample.captions)) if len(sample.captions) else ""
+        if self.disturb and len(sample.color_names) and generator.uniform() < 0.6:
+            name = str(generator.choice(sorted(self._paints)))
+            rgb = repainted(rgb, sample, self._paints[name][int(generator.integers(len(self._paints[name])))])
+            if sentence:
+                sentence = recolored_caption(str(sample.captions[0]), str(sample.color_names[0]), name)
+        if self.disturb and generator.uniform() < (0.5 if pictured else 0.1):
+            sentence = ""
+        picture = prompt_picture(rgb[FRONT], alpha[FRONT], generator if self.disturb else None)
+        return to_signal(rgb, alpha), sentence, tilt, picture
+
+
+def set_of_views(sample: PromptedSample, turn: int, tilt: int, *, mirrored: bool) -> np.ndarray:
+    """uint8 (5, S, S, 4): front, right, back, left, above; of the mirror image of the object if wanted."""
+    if not mirrored:
+        return sample.rgba[rig_places(turn, tilt)]
+    index = rig_places(turn, tilt)
+    # what stands 45 degrees to the left of the front is to its right in the mirror
+    above = rig_places((turn - NUM_TURNS // 4) % NUM_TURNS, tilt)[TOP]
+    swapped = [index[FRONT], index[LEFT], index[BACK], index[RIGHT], above]
+    return np.ascontiguousarray(sample.rgba[swapped][:, :, ::-1])
+
+
+def paints(samples: Sequence[PromptedSample]) -> dict[str, Float[Tensor, "n 3"]]:
+    """Colours by name, as the main colours of the corpus have them."""
+    found: dict[str, list[np.ndarray]] = {}
+    for sample in samples:
+        for name, rgb, share in zip(sample.color_names, sample.color_rgb, sample.color_shares, strict=True):
+            if share > 0.15:
+                found.setdefault(str(name), []).append(rgb)
+    return {name: torch.from_numpy(np.unique(np.stack(rows), axis=0)) for name, rows in found.items()}
+
+
+def repainted(
+    rgb: Float[Tensor, "V 3 S S"], sample: PromptedSample, paint: Float[Tensor, "3"]
+) -> Float[Tensor, "V 3 S S"]:
+    """The main colour replaced, its shades kept; what is nearer to another of the object's colours stays."""
+    palette = torch.from_numpy(sample.color_rgb)
+    pixels = rgb.permute(0, 2, 3, 1)
+    away = (pixels[..., None, :] - palette).square().sum(-1)
+    mine = torch.softmax(-away / 0.01, -1)[..., :1]
+    main = palette[0]
+    gain = (paint.mean() / main.mean().clamp_min(0.05)).clamp(0.5, 1.5)
+    new = (paint + gain * (pixels - main)).clamp(0, 1)
+    return (pixels + mine * (new - pixels)).permute(0, 3, 1, 2)
+
+
+def recolored_caption(plain: str, old: str, new: str) -> str:
+    """A plain name in another colour: `a wooden barrel`, brown to red -> `a red wooden barrel`."""
+    if re.search(rf"\b{old}\b", plain):
+        named = re.sub(rf"\b{old}\b", new, plain)
+    else:
+        article, _, noun = plain.partition(" ")
+        named = f"a {new} {noun}" if article in ("a", "an") else f"{new} {plain}"
+    return re.sub(r"\b(a|an) (?=(\w))", lambda m: "an " if m[2] in "aeiou" else "a ", named)
+
+
+def prompt_picture(
+    rgb: Float[Tensor, "3 S S"], alpha: Float[Tensor, "1 S S"], generator: np.random.Generator | None
+) -> Float[Tensor, "4 S S"]:
+    """The picture that a person would give: the object in the middle, its longer side four fifths of the frame, or nearly so."""
+    size = rgb.shape[-1]
+    rows, columns = (alpha[0] > 0.5).any(1).nonzero()[:, 0], (alpha[0] > 0.5).any(0).nonzero()[:, 0]
+    if len(rows) == 0:
+        return to_signal(rgb, alpha)
+    low = torch.tensor([columns[0], rows[0]]).float()
+    high = torch.tensor([columns[-1], rows[-1]]).float() + 1
+    side = (high - low).max() / (0.8 if generator is None else generator.uniform(0.74, 0.86))
+    middle = (low + high) / 2
+    if generator is not None:
+        middle = middle + side * torch.from_numpy(generator.uniform(-0.02, 0.02, 2)).float()
+    scale, shift = side / size, 2 * middle / size - 1
+    theta = torch.tensor([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])[None]
+    grid = F.affine_grid(theta, [1, 4, size, size], align_corners=False)
+    # nothing is -1 in alpha, which sampling beyond the border would not say
+    signal = to_signal(rgb, alpha) + torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
+    taken = F.grid_sample(signal[None], grid, align_corners=False)[0]
+    return taken - torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
