@@ -75,4 +75,3 @@ def load_starter(path: Path) -> StarterModel:
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsCorrupt(f"{path} is damaged or of another layout: {str(error)[:300]}") from error
     return model.eval().requires_grad_(False)
-

@@ -1,0 +1,228 @@
+"""The starter generator: words, a picture or earlier views -> five views of an object, in seconds on a laptop, with nothing to download."""
+
+import logging
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mvgamba.cameras import orbit_cameras, resize_cameras
+from mvgamba.errors import InvalidInput, WeightsMissing
+from mvgamba.multiview.consistency import hull_agreement
+from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
+from mvgamba.multiview.starter_model import StarterModel, load_starter
+from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code, to_signal
+from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample
+from mvgamba.multiview.words import words_of
+from mvgamba.progress import CancelToken
+from mvgamba.types import Cameras, PosedViews, SourceImage
+from mvgamba.weights import default, verified
+
+log = logging.getLogger(__name__)
+
+FOVY, DISTANCE = math.radians(49.1), 2.53
+"""Of all cameras, from the middle of the unit ball; the ball fills most of a picture."""
+AZIMUTHS = (0.0, math.pi / 2, math.pi, 3 * math.pi / 2, math.pi / 4)
+ELEVATIONS = (0.0, 0.0, 0.0, 0.0, math.pi / 3)
+"""Front, right, back, left, and one from above; the front at the elevation of the picture where there is one."""
+KNOWN_ELEVATIONS = (0.0, math.radians(15), math.radians(30))
+"""That pictures were learned from; one of them is chosen for a picture of unknown elevation."""
+OUT_SIZE = 256
+STEPS, TEXT_GUIDANCE, PICTURE_GUIDANCE = 25, 3.0, 2.0
+PLACED_FROM = 0.4
+"""Share of the steps after which the front view is the picture itself."""
+MOST_CANDIDATES = 16
+
+
+def rig_cameras(elevation: float = 0.0, *, size: int = OUT_SIZE) -> Cameras:
+    """The cameras of a set of views, about the object in the unit ball."""
+    elevations = [elevation, *ELEVATIONS[1:]]
+    return orbit_cameras(list(AZIMUTHS), elevations, radius=DISTANCE, fovy=FOVY, height=size, width=size)
+
+
+def starter_from_settings(settings: GeneratorSettings) -> "StarterGenerator":
+    """Raises: WeightsMissing, WeightsCorrupt."""
+    found = default("generator", "starter", settings.weights_folder)
+    if settings.weights is not None:
+        return StarterGenerator(load_starter(settings.weights), device=settings.device, weights=settings.weights.name)
+    if found is None:
+        raise WeightsMissing("No weights of the starter generator are here. Install the package again, or train some.")
+    return StarterGenerator(load_starter(verified(found)), device=settings.device, weights=found.name)
+
+
+class StarterGenerator:
+    """See the module and `MultiviewGenerator`.
+
+    Args:
+        weights: What they are called, for the facts of a result.
+    """
+
+    name = "starter"
+
+    def __init__(self, model: StarterModel, *, device: str = "cpu", weights: str = "") -> None:
+        self.model, self.device, self.weights = model.to(device), device, weights
+        self.size = model.config.network.image_size
+
+    def generate(
+        self, request: ViewsRequest, *, preview: Preview | None = None, cancel: CancelToken | None = None
+    ) -> GeneratedViews:
+        """See `MultiviewGenerator`. Raises: InvalidInput, Cancelled."""
+        options = self._check(request)
+        count = request.candidates
+        tilts = [0.0] * count
+        if request.image is not None:
+            known = KNOWN_ELEVATIONS if request.elevation is None else (request.elevation,)
+            tilts = [known[k % len(known)] for k in range(count)]
+        cameras = [rig_cameras(tilt, size=self.size) for tilt in tilts]
+        given = Conditions(
+            torch.stack([camera_code(c) for c in cameras]).to(self.device),
+            torch.stack([ray_code(c, self.size // self.model.config.network.patch_size) for c in cameras]).to(
+                self.device
+            ),
+            [request.prompt] * count,
+            [request.negative_prompt] * count,
+            self._picture(request.image, count),
+            self._start(request.start, count),
+        )
+        # on the host, so that a seed means the same noise on every device
+        noise = torch.stack(
+            [
+                torch.randn(len(AZIMUTHS), 4, self.size, self.size, generator=_seeded(request.seed, k))
+                for k in range(count)
+            ]
+        ).to(self.device)
+
+        def after(done: float, clean: Float[Tensor, "B V 4 H W"]) -> Float[Tensor, "B V 4 H W"]:
+            if cancel is not None:
+                cancel.raise_if_cancelled()
+            if request.image is not None and done >= PLACED_FROM:
+                fronts = [place_picture(request.image, row[0], size=self.size) for row in clean]
+                clean = torch.cat([torch.stack(fronts)[:, None].to(clean), clean[:, 1:]], 1)
+            if preview is not None:
+                rgb, alpha = from_signal(clean[0])
+                preview(done, PosedViews(rgb.cpu(), alpha.cpu(), cameras[0]))
+            return clean
+
+        signals = sample(self.model, given, noise, options, after).cpu()
+        scores = [self._score(signals[k], cameras[k], request.image) for k in range(count)]
+        best = max(range(count), key=lambda k: scores[k])
+        views = self._finished(signals[best], cameras[best], request.image)
+        facts: dict[str, Any] = {
+            "generator": self.name,
+            "generator_weights": self.weights,
+            "candidates": count,
+            "chosen": best,
+            "scores": [round(s, 3) for s in scores],
+            "steps": options.steps,
+            "guidance": options.guidance,
+            "elevation_deg": round(math.degrees(tilts[best]), 1),
+        }
+        return GeneratedViews(views, facts, tuple(self._doubts(request)))
+
+    def _check(self, request: ViewsRequest) -> SamplingOptions:
+        if not request.prompt.strip() and request.image is None and request.start is None:
+            raise InvalidInput("There is no prompt, no image and no view to begin from; give at least one of them.")
+        if not 1 <= request.candidates <= MOST_CANDIDATES:
+            raise InvalidInput(f"candidates is {request.candidates}; it must lie between 1 and {MOST_CANDIDATES}.")
+        if request.steps is not None and not 1 <= request.steps <= 1000:
+            raise InvalidInput(f"steps is {request.steps}; it must lie between 1 and 1000.")
+        if not 0 <= request.strength <= 1:
+            raise InvalidInput(
+                f"strength is {request.strength}; it must lie between 0 (keep the views) and 1 (forget them)."
+            )
+        if request.guidance is not None and not 0 <= request.guidance <= 30:
+            raise InvalidInput(f"guidance is {request.guidance}; it must lie between 0 and 30.")
+        if request.elevation is not None and not abs(request.elevation) <= math.radians(60):
+            raise InvalidInput(
+                f"elevation is {math.degrees(request.elevation):.0f} degrees; it must lie between -60 and 60."
+            )
+        usual = TEXT_GUIDANCE if request.image is None else PICTURE_GUIDANCE
+        return SamplingOptions(
+            steps=STEPS if request.steps is None else request.steps,
+            guidance=usual if request.guidance is None else float(request.guidance),
+            strength=float(request.strength),
+        )
+
+    def _picture(self, image: SourceImage | None, count: int) -> Tensor | None:
+        if image is None:
+            return None
+        small = _resized(to_signal(image.rgb.float(), image.alpha.float()), self.size)
+        return small.expand(count, -1, -1, -1).to(self.device)
+
+    def _start(self, start: PosedViews | None, count: int) -> Tensor | None:
+        if start is None:
+            return None
+        if start.num_views != len(AZIMUTHS):
+            raise InvalidInput(f"start has {start.num_views} views; this generator makes {len(AZIMUTHS)}.")
+        small = torch.stack([_resized(v, self.size) for v in to_signal(start.rgb.float(), start.alpha.float())])
+        return small.expand(count, -1, -1, -1, -1).to(self.device)
+
+    def _score(self, signal: Float[Tensor, "V 4 H W"], cameras: Cameras, image: SourceImage | None) -> float:
+        """How well the views agree, and the front one with the picture."""
+        rgb, alpha = from_signal(signal)
+        if float(alpha.amax((1, 2, 3)).min()) < 0.5:
+            return 0.0
+        agreed = float(hull_agreement(PosedViews(rgb, alpha, cameras)).mean())
+        return agreed
+
+    def _finished(self, signal: Float[Tensor, "V 4 H W"], cameras: Cameras, image: SourceImage | None) -> PosedViews:
+        """At the size that the reconstructor works with, with outlines as sharp as there."""
+        large = F.interpolate(signal, (OUT_SIZE, OUT_SIZE), mode="bicubic", align_corners=False)
+        sharp = (0.75 * OUT_SIZE / self.size * large[:, 3:]).clamp(-1, 1)
+        rgb, _ = from_signal(large)
+        alpha = 0.5 * sharp + 0.5
+        if image is not None:
+            front = from_signal(place_picture(image, signal[0], size=OUT_SIZE))
+            rgb, alpha = torch.cat([front[0][None], rgb[1:]]), torch.cat([front[1][None], alpha[1:]])
+        return PosedViews(rgb * (alpha > 0), alpha, resize_cameras(cameras, OUT_SIZE, OUT_SIZE))
+
+    def _doubts(self, request: ViewsRequest) -> list[str]:
+        known = set(self.model.config.words.vocabulary)
+        said = words_of(request.prompt)
+        strange = [word for word in said if word not in known]
+        if request.prompt.strip() and not said:
+            return [
+                "The prompt has no word in Latin letters, which is all that the starter generator reads; it was ignored."
+            ]
+        if not strange:
+            return []
+        return [f"The starter generator does not know {', '.join(repr(w) for w in strange[:5])}."]
+
+
+def place_picture(image: SourceImage, front: Float[Tensor, "4 h w"], *, size: int) -> Float[Tensor, "4 s s"]:
+    """The picture as the front camera would have it: moved and scaled until its box is that of the view that was made."""
+    made = front[3] > 0
+    if not bool(made.any()):
+        made = torch.ones_like(made)
+    low, high = _box(made)
+    extent = front.shape[-1]
+    their_low, their_high = _box(image.alpha[0] > 0.5) if bool((image.alpha > 0.5).any()) else _box(image.alpha[0] >= 0)
+    edge = image.alpha.shape[-1]
+    # in shares of a picture; the longer side decides, as the other may be wrong in what was made
+    scale = float((their_high - their_low).max() / edge) / float((high - low).max() / extent)
+    middle, theirs = (low + high) / extent - 1, (their_low + their_high) / edge - 1
+    shift = theirs - scale * middle
+    theta = torch.tensor([[scale, 0.0, float(shift[0])], [0.0, scale, float(shift[1])]])[None]
+    grid = F.affine_grid(theta, [1, 4, size, size], align_corners=False)
+    empty = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
+    signal = to_signal(image.rgb.float(), image.alpha.float()) + empty
+    fine = max(1, round(scale * edge / size))
+    if fine > 1:
+        signal = F.avg_pool2d(signal[None], fine, ceil_mode=True, count_include_pad=False)[0]
+    return F.grid_sample(signal[None], grid, mode="bilinear", align_corners=False)[0] - empty
+
+
+def _box(mask: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
+    return torch.stack([columns[0], rows[0]]).float(), torch.stack([columns[-1], rows[-1]]).float() + 1
+
+
+def _resized(signal: Float[Tensor, "4 H W"], size: int) -> Float[Tensor, "4 s s"]:
+    return F.interpolate(signal[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def _seeded(seed: int, candidate: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + candidate) % 2**63)
