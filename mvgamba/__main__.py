@@ -1,4 +1,4 @@
-"""The command line: `mvgamba views DIR -o OUT.glb`, `mvgamba eval`, `mvgamba doctor` and the rest of `mvgamba.commands`.
+"""The command line: `mvgamba text "a barrel" -o OUT.glb`, `mvgamba views DIR -o OUT.glb`, `mvgamba eval`, `mvgamba doctor` and the rest of `mvgamba.commands`.
 
 The only place that reads environment, sets up logging and says errors.
 """
@@ -10,7 +10,7 @@ import os
 import sys
 
 from mvgamba import __version__
-from mvgamba.commands import doctor, evaluate, learn, robustness, views, weights
+from mvgamba.commands import doctor, evaluate, learn, prompt, robustness, views, weights
 from mvgamba.commands.options import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
 from mvgamba.errors import Cancelled, MVGambaError
 
@@ -40,13 +40,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mvgamba", description="Posed views of an object to a textured mesh.")
+    parser = argparse.ArgumentParser(
+        prog="mvgamba", description="A prompt, an image or posed views of an object to a textured mesh."
+    )
     parser.add_argument("--version", action="version", version=f"mvgamba {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, one object a line, instead of text")
     common.add_argument("--verbose", action="store_true", help="log what happens to stderr")
-    for family in (views, evaluate, robustness, learn, weights, doctor):
+    for family in (prompt, views, evaluate, robustness, learn, weights, doctor):
         family.add(commands, common)
     return parser
 

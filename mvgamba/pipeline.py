@@ -19,8 +19,9 @@ from mvgamba.errors import EmptyReconstruction, InvalidInput, OutOfMemory, Unava
 from mvgamba.io.glb import write_glb
 from mvgamba.kernels.rasterize_surfels import check_depth_for_fusion
 from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
+from mvgamba.multiview.protocol import GeneratedViews
 from mvgamba.planning import FILL_VIEWS, PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
-from mvgamba.progress import CancelToken, Report, StageReporter
+from mvgamba.progress import CancelToken, Progress, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.agreement import contradicting_view
 from mvgamba.reconstructor.hull import hull_field
@@ -44,15 +45,21 @@ from mvgamba.types import (
     Reconstruction,
     RenderOutput,
     Similarity,
+    SourceImage,
     Surfels,
+    TextPrompt,
     TexturedMesh,
+    Variation,
 )
+from mvgamba.view_making import ShowViews, make_views, placed
 from mvgamba.weights import default
 
 log = logging.getLogger(__name__)
 
 MOST_LEARNED_VIEWS = 8
 """With more, the views themselves say more than what was learned from other objects."""
+MULTIVIEW_WEIGHT = 8.0
+"""Expected time of making views, as `Preset.weights` counts."""
 LEAST_MATCH = 0.85
 """Least overlap of the learned start with a silhouette of the inputs (intersection over union). Where it is lower, and lower than that of the
 hull's surfels, thin parts are gone or the views are unlike those it has learned from; the hull is better then. Good starts have 0.9 and more. The
@@ -72,15 +79,24 @@ class Result:
     """Wall time of each stage."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Which path was taken and how well the inputs are matched: what a person is shown and a file carries along."""
+    made_views: PosedViews | None = None
+    """Of a prompt, an image or a variation: what was made of it and then reconstructed."""
 
     def write_glb(self, path: Path | str) -> None:
         """Raises: OutputFailed, DiskFull."""
         write_glb(self.mesh, Path(path), extras={"mvgamba": self.facts})
 
 
-def generate(request: GenerateRequest, report: Report | None = None, cancel: CancelToken | None = None) -> Result:
+def generate(
+    request: GenerateRequest,
+    report: Report | None = None,
+    cancel: CancelToken | None = None,
+    show: ShowViews | None = None,
+) -> Result:
     """Run a request to its end.
 
+    Args:
+        show: Given the views while a generator makes them, and the finished ones.
     Raises:
         InvalidInput: The source or an option cannot be used (see the subclasses).
         Unavailable: A device, model or variant was asked for that cannot run here, or whose depth cannot be fused.
@@ -89,16 +105,102 @@ def generate(request: GenerateRequest, report: Report | None = None, cancel: Can
         Cancelled: The token was set.
     """
     options = check_options(request.options)
-    if not isinstance(request.source, PosedViews):
-        raise Unavailable(
-            "Prompts and single images need a multi-view generator, and none is installed yet. Give posed views of the object."
-        )
     try:
-        return _from_views(request.source, options, report, cancel)
+        if isinstance(request.source, PosedViews):
+            return _from_views(request.source, options, report, cancel)
+        return _from_made_views(request.source, options, report, cancel, show)
     except MemoryError as error:
         raise OutOfMemory("Main memory is used up. Choose draft quality, a smaller texture or fewer views.") from error
     except torch.OutOfMemoryError as error:
         raise OutOfMemory(f"Device memory is used up: {error}. Choose draft quality or the CPU.") from error
+
+
+def _from_made_views(
+    source: TextPrompt | SourceImage | Variation,
+    options: GenerateOptions,
+    report: Report | None,
+    cancel: CancelToken | None,
+    show: ShowViews | None,
+) -> Result:
+    """The views first, then what is done with any views; each gets its share of the progress."""
+    begin = time.perf_counter()
+    share = MULTIVIEW_WEIGHT / (MULTIVIEW_WEIGHT + sum(PRESETS[options.quality].weights.values()))
+
+    def tell(fraction: float) -> None:
+        if report is not None:
+            report(Progress("multiview", share * fraction, "Making views"))
+
+    tell(0.0)
+    made = make_views(
+        source, options, redraw=lambda views, own: _redrawn(views, own, options), report=tell, show=show, cancel=cancel
+    )
+    seconds = time.perf_counter() - begin
+    for sentence in made.warnings:
+        log.warning("%s", sentence)
+        if report is not None:
+            report(Progress("multiview", share, sentence))
+    if show is not None:
+        show(made.views)
+
+    def rest(progress: Progress) -> None:
+        if report is not None:
+            report(dataclasses.replace(progress, fraction=share + (1 - share) * progress.fraction))
+
+    left = None if options.seconds is None else max(options.seconds - seconds, 0.1)
+    result = _from_views(made.views, dataclasses.replace(options, seconds=left), rest, cancel)
+    times = {"multiview": seconds, **result.seconds}
+    facts = {
+        **result.facts,
+        **made.facts,
+        "warnings": [*made.warnings, *result.facts["warnings"]],
+        "seconds": {k: round(v, 2) for k, v in times.items()},
+    }
+    return dataclasses.replace(result, seconds=times, facts=facts, made_views=made.views)
+
+
+def only_views(
+    request: GenerateRequest,
+    report: Report | None = None,
+    cancel: CancelToken | None = None,
+    show: ShowViews | None = None,
+) -> GeneratedViews:
+    """The views of a prompt, an image or a variation, to be looked at before they are reconstructed.
+
+    Raises:
+        InvalidInput, Unavailable, Cancelled: As `generate`; and for views that are posed already.
+    """
+    options, source = check_options(request.options), request.source
+    if isinstance(source, PosedViews):
+        raise InvalidInput("Posed views are there already; views are made of a prompt, an image or a variation.")
+
+    def tell(fraction: float) -> None:
+        if report is not None:
+            report(Progress("multiview", fraction, "Making views"))
+
+    return make_views(
+        source, options, redraw=lambda views, own: _redrawn(views, own, options), report=tell, show=show, cancel=cancel
+    )
+
+
+def _redrawn(views: PosedViews, cameras: Cameras, options: GenerateOptions) -> PosedViews:
+    """What cameras about the unit ball would see of an object, the ball being around it: a quick reconstruction, drawn."""
+    quick = dataclasses.replace(options, quality="draft", seconds=None)
+    job = _fitted(views, quick).job
+    host = normalise_views(_resized(views.to("cpu"), job))
+    settings = ReconstructorSettings(
+        job.preset.hull_resolution, job.preset.surfels, weights_folder=options.weights_folder
+    )
+    start, *_ = _start(*choose_reconstructor(views, quick), quick, settings, host)
+    if start.scaffold is None:
+        start = _with_scaffold(start.surfels, host, job.preset)
+    surfels = refine(start, host.views, job.preset.refine, seed=options.seed).surfels
+    small = cameras.c2w.clone()
+    small[:, :3, 3] *= NORMALISED_RADIUS
+    near = dataclasses.replace(cameras, c2w=small)
+    drawn = render_surfels(surfels, near, background=surfels.means.new_zeros(3))
+    place = dataclasses.replace(host.to_world, scale=NORMALISED_RADIUS * host.to_world.scale)
+    straight = (drawn.rgb / drawn.alpha.clamp_min(1e-4)).clamp(0, 1)
+    return PosedViews(straight, drawn.alpha.clamp(0, 1), dataclasses.replace(cameras, c2w=placed(cameras.c2w, place)))
 
 
 def check_options(options: GenerateOptions) -> GenerateOptions:

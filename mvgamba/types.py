@@ -157,6 +157,36 @@ class SourceImage:
 
     rgb: Float[Tensor, "3 H W"]
     alpha: Float[Tensor, "1 H W"]
+    prompt: str = ""
+    """What it shows, in words; empty for none."""
+    elevation: float | None = None
+    """Radians, of the camera that took it; None to find it out."""
+
+
+@dataclass(frozen=True, eq=False)
+class Variation:
+    """An object that is there already, to be changed by words and to stay where it is."""
+
+    views: PosedViews
+    """From any cameras: renders of a result, or captures."""
+    prompt: str
+    negative: str = ""
+    strength: float = 0.6
+    """How much of it is given up: 0 keeps it, 1 forgets it."""
+
+
+@dataclass(frozen=True)
+class MultiviewOptions:
+    """How views are made from words, from one picture or from an object."""
+
+    generator: str = "auto"
+    """auto, starter, mvdream or imagedream."""
+    candidates: int = 4
+    """Sets of views that are made, of which the best is taken."""
+    steps: int | None = None
+    """Of the sampler; None for what the generator does best with."""
+    guidance: float | None = None
+    """How strictly the words or the picture are followed (classifier-free guidance); None likewise."""
 
 
 Quality = Literal["draft", "standard", "high"]
@@ -185,13 +215,15 @@ class GenerateOptions:
     """The user's folder of weights, see `mvgamba.weights.user`; None for only those that come with the package."""
     when_short: WhenShort = "reduce"
     """When memory does not suffice: take cheaper settings and say which, or fail."""
+    multiview: MultiviewOptions = field(default_factory=MultiviewOptions)
+    """For prompts, images and variations."""
 
 
 @dataclass(frozen=True, eq=False)
 class GenerateRequest:
     """One job for the pipeline."""
 
-    source: TextPrompt | SourceImage | PosedViews
+    source: TextPrompt | SourceImage | Variation | PosedViews
     options: GenerateOptions = field(default_factory=GenerateOptions)
 
 

@@ -1,5 +1,7 @@
 """Unlit photographs of a drawable: RGBA with soft edges, and depth."""
 
+import dataclasses
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,8 @@ from torch import Tensor
 from mvgamba.cameras import c2w_to_w2c_opencv, resize_cameras
 from mvgamba.evaluation.drawable import Drawable, linear_to_srgb, srgb_to_linear
 from mvgamba.kernels.rasterize_mesh import rasterize_mesh
-from mvgamba.types import Cameras, PosedViews
+from mvgamba.multiview.starter_generator import rig_cameras
+from mvgamba.types import Cameras, PosedViews, Similarity
 
 SUPERSAMPLING = 4
 """Samples along each edge of a pixel, sixteen in all, unless told."""
@@ -58,6 +61,15 @@ def photograph(
             )
             depth.append(coarse.depth.float())
     return PosedViews(torch.stack(rgb), torch.stack(alpha), cameras, torch.stack(depth) if with_depth else None)
+
+
+def photograph_from_rig(drawable: Drawable, *, samples: int = SUPERSAMPLING) -> PosedViews:
+    """As the starter generator would have made it: from its cameras, about the object's bounding sphere."""
+    cameras = rig_cameras()
+    place = Similarity(drawable.radius, torch.eye(3, dtype=torch.float64), torch.from_numpy(drawable.center))
+    c2w = cameras.c2w.clone()
+    c2w[:, :3, 3] = place.apply(c2w[:, :3, 3])
+    return photograph(drawable, dataclasses.replace(cameras, c2w=c2w), samples=samples)
 
 
 def disturbed(views: PosedViews, seed: int) -> PosedViews:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from mvgamba.progress import CancelToken
-from mvgamba.types import PosedViews, SourceImage
+from mvgamba.types import Cameras, PosedViews, SourceImage
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,11 @@ class MultiviewGenerator(Protocol):
     """Makes views of one object that agree with each other."""
 
     name: str
+
+    @property
+    def cameras(self) -> Cameras:
+        """That it makes views for, about the object in the unit ball; the front one at the horizon."""
+        ...
 
     def generate(
         self, request: ViewsRequest, *, preview: Preview | None = None, cancel: CancelToken | None = None

@@ -66,6 +66,11 @@ class StarterGenerator:
         self.model, self.device, self.weights = model.to(device), device, weights
         self.size = model.config.network.image_size
 
+    @property
+    def cameras(self) -> Cameras:
+        """See `MultiviewGenerator`."""
+        return rig_cameras()
+
     def generate(
         self, request: ViewsRequest, *, preview: Preview | None = None, cancel: CancelToken | None = None
     ) -> GeneratedViews:
@@ -165,8 +170,7 @@ class StarterGenerator:
         rgb, alpha = from_signal(signal)
         if float(alpha.amax((1, 2, 3)).min()) < 0.5:
             return 0.0
-        agreed = float(hull_agreement(PosedViews(rgb, alpha, cameras)).mean())
-        return agreed
+        return float(hull_agreement(PosedViews(rgb, alpha, cameras)).mean())
 
     def _finished(self, signal: Float[Tensor, "V 4 H W"], cameras: Cameras, image: SourceImage | None) -> PosedViews:
         """At the size that the reconstructor works with, with outlines as sharp as there."""

@@ -10,9 +10,10 @@ import safetensors.torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mvgamba.errors import WeightsCorrupt, WeightsMissing
+from mvgamba.errors import InvalidInput, WeightsCorrupt, WeightsMissing
 from mvgamba.multiview.starter_network import StarterConfig, StarterNetwork
 from mvgamba.multiview.words import WordConfig, WordEncoder
+from mvgamba.weights.header import read_header
 
 
 @dataclass(frozen=True)
@@ -53,25 +54,22 @@ class StarterModel(nn.Module):
 def save_starter(model: StarterModel, path: Path) -> None:
     """Half precision, with the configuration in the header."""
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(
-        tensors, path, {"mvgamba": json.dumps({"kind": "starter", "config": asdict(model.config)})}
-    )
+    safetensors.torch.save_file(tensors, path, {"kind": "starter", "config": json.dumps(asdict(model.config))})
 
 
 def load_starter(path: Path) -> StarterModel:
     """In float32, for use. Raises: WeightsMissing, WeightsCorrupt."""
     if not path.exists():
         raise WeightsMissing(f"{path} does not exist; name a file of weights of the starter generator.")
+    header = read_header(path)
+    if header.get("kind") != "starter":
+        raise WeightsCorrupt(f"{path} holds no starter generator: its header says {header.get('kind')!r}.")
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("mvgamba", "{}"))
-        if header.get("kind") != "starter":
-            raise WeightsCorrupt(f"{path} holds no starter generator (its header says {header.get('kind')!r}).")
         tensors = {name: value.float() for name, value in safetensors.torch.load_file(path).items()}
-        config = header["config"]
-        words = config["words"] | {"vocabulary": tuple(config["words"]["vocabulary"])}
-        model = StarterModel(StarterModelConfig(StarterConfig(**config["network"]), WordConfig(**words)))
+        words = header["config"]["words"] | {"vocabulary": tuple(header["config"]["words"]["vocabulary"])}
+        config = StarterModelConfig(StarterConfig(**header["config"]["network"]), WordConfig(**words))
+        model = StarterModel(config)
         model.load_state_dict(tensors)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (safetensors.SafetensorError, InvalidInput, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise WeightsCorrupt(f"{path} is damaged or of another layout: {str(error)[:300]}") from error
     return model.eval().requires_grad_(False)
