@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mvgamba.commands import plan
 from mvgamba.commands.options import Subparsers
@@ -26,13 +26,13 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     prepare.add_argument("-o", "--out", type=Path, required=True, help="folder for the shards")
     prepare.add_argument("--variants", type=int, default=4, help="photographs of each object from as many sides")
     prepare.add_argument(
-        "--model", choices=["ray", "mvgamba"], default="ray", help="which the samples are for (default ray)"
+        "--model", choices=["ray", "mvgamba", "starter"], default="ray", help="which the samples are for (default ray)"
     )
     prepare.add_argument(
         "--varied", action="store_true", help="stretched and composed objects on many rigs, not only turned ones"
     )
     prepare.add_argument("--first", type=int, default=0, help="with --varied: number of the first variant (default 0)")
-    prepare.add_argument("--size", type=int, default=128, help="pixels of a view (default 128)")
+    prepare.add_argument("--size", type=int, help="pixels of a view (default 128; 64 for starter)")
     prepare.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     prepare.set_defaults(run=_prepare)
 
@@ -43,49 +43,58 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         help="the ray network, or the published MVGamba network",
         description="Train a network by a configuration file. Goes on from the checkpoint in the run's folder.",
     )
-    reconstructor.add_argument("--config", type=Path, required=True, help="JSON: the fields of TrainConfig")
-    reconstructor.add_argument("-o", "--out", type=Path, required=True, help="folder of the run")
-    reconstructor.add_argument(
-        "--pictures",
-        type=int,
-        default=500,
-        metavar="N",
-        help="steps between pictures of what it says; 0 for none (default 500)",
-    )
     reconstructor.add_argument(
         "--lpips", type=Path, metavar="PATH", help="for losses.perceptual: folder or file of the weights of LPIPS"
     )
-    reconstructor.add_argument("--cpu", action="store_true", help="do not look for a GPU")
-    reconstructor.set_defaults(run=_train_reconstructor)
+    generator = train.add_parser(
+        "generator",
+        parents=[common],
+        help="the starter generator: words and pictures to views",
+        description="Train the starter generator by a configuration file. Goes on from the checkpoint in the run's folder.",
+    )
+    generator.set_defaults(lpips=None)
+    for parser, models in ((reconstructor, ("ray", "mvgamba")), (generator, ("starter",))):
+        parser.add_argument("--config", type=Path, required=True, help="JSON: the fields of TrainConfig")
+        parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run")
+        parser.add_argument(
+            "--pictures",
+            type=int,
+            default=500,
+            metavar="N",
+            help="steps between pictures of what it says; 0 for none (default 500)",
+        )
+        parser.add_argument("--cpu", action="store_true", help="do not look for a GPU")
+        parser.set_defaults(run=_train, models=models)
     plan.add(train, common)
 
 
 def _prepare(args: argparse.Namespace) -> int:
     from mvgamba.data import GlbFolder
+    from mvgamba.data.prompted_samples import CaptionedGlbs, write_prompted_shards
     from mvgamba.data.shards import write_shards
     from mvgamba.data.variation import VariedGlbs
     from mvgamba.data.view_samples import write_view_shards
     from mvgamba.errors import InvalidInput
 
-    for name, value, least in (("variants", args.variants, 1), ("size", args.size, 16), ("workers", args.workers, 1)):
+    size = args.size if args.size is not None else 64 if args.model == "starter" else 128
+    for name, value, least in (("variants", args.variants, 1), ("size", size, 16), ("workers", args.workers, 1)):
         if value < least:
             raise InvalidInput(f"--{name} is {value}; it must be at least {least}.")
-    if args.model == "ray" and args.size % 8:
-        raise InvalidInput(f"--size is {args.size}; it must be a multiple of 8.")
+    if args.model != "mvgamba" and size % 8:
+        raise InvalidInput(f"--size is {size}; it must be a multiple of 8.")
 
     def report(done: int, of: int) -> None:
         print(f"shard {done} of {of}", file=sys.stderr, flush=True)
 
+    how: Any = {"variants": args.variants, "size": size, "workers": args.workers, "report": report}
     turned = GlbFolder(args.folder)
-    write = write_shards if args.model == "ray" else write_view_shards
-    made = write(
-        VariedGlbs(turned, args.first) if args.varied else turned,
-        args.out,
-        variants=args.variants,
-        size=args.size,
-        workers=args.workers,
-        report=report,
-    )
+    if args.model == "starter":
+        if args.varied:
+            raise InvalidInput("--varied is for the models that learn from captures; leave it out for starter.")
+        made = write_prompted_shards(CaptionedGlbs(args.folder), args.out, **how)
+    else:
+        write = write_shards if args.model == "ray" else write_view_shards
+        made = write(VariedGlbs(turned, args.first) if args.varied else turned, args.out, **how)
     if args.json:
         print(json.dumps({"written": made.written, "skipped": made.skipped}))
     else:
@@ -95,13 +104,17 @@ def _prepare(args: argparse.Namespace) -> int:
     return 0
 
 
-def _train_reconstructor(args: argparse.Namespace) -> int:
+def _train(args: argparse.Namespace) -> int:
     from mvgamba.errors import InvalidInput
     from mvgamba.training.trainer import TrainConfig, Trainer
 
     if args.pictures < 0:
         raise InvalidInput(f"--pictures is {args.pictures}; it must be at least 0.")
     config = TrainConfig.read(args.config)
+    if config.model not in args.models:
+        raise InvalidInput(
+            f"{args.config} is for the model {config.model!r}; here it must be {' or '.join(args.models)}."
+        )
     task = None if args.lpips is None else _perceptual_task(config, args.lpips)
     trainer = Trainer(config, args.out, cpu=args.cpu, task=task)
 
@@ -140,4 +153,8 @@ def _perceptual_task(config: "TrainConfig", weights: Path) -> "Task":
 
 
 def _in_words(losses: dict[str, float]) -> str:
-    return f"{losses['psnr']:.2f} dB" if "psnr" in losses else f"depth off by {losses['depth_error']:.4f}"
+    if "psnr" in losses:
+        return f"{losses['psnr']:.2f} dB"
+    if "pictured" in losses:
+        return f"{losses['pictured']:.4f} with a picture, {losses['spoken']:.4f} with words"
+    return f"depth off by {losses['depth_error']:.4f}"

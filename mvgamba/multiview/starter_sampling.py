@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
-
-from mvgamba.multiview.starter_model import StarterModel
+from torch import Tensor, nn
 
 MOST_TIME = 0.98
 """The step that begins behind this is the last: what is predicted there is taken."""
@@ -46,13 +44,17 @@ AfterStep = Callable[[float, Float[Tensor, "B V 4 H W"]], Float[Tensor, "B V 4 H
 
 @torch.no_grad()
 def sample(
-    model: StarterModel,
+    model: nn.Module,
     given: Conditions,
     noise: Float[Tensor, "B V 4 H W"],
     options: SamplingOptions,
     after: AfterStep,
 ) -> Float[Tensor, "B V 4 H W"]:
-    """Clean signals. The same arguments give the same views."""
+    """Clean signals. The same arguments give the same views.
+
+    Args:
+        model: Called as `StarterModel` is.
+    """
     begin = 1.0 - options.strength if given.start is not None else 0.0
     now = noise if given.start is None else begin * given.start + (1 - begin) * noise
     steps = max(1, round(options.steps * (1 - begin)))
@@ -69,7 +71,7 @@ def sample(
 
 
 def _expected(
-    model: StarterModel, given: Conditions, now: Float[Tensor, "B V 4 H W"], time: float, options: SamplingOptions
+    model: nn.Module, given: Conditions, now: Float[Tensor, "B V 4 H W"], time: float, options: SamplingOptions
 ) -> Float[Tensor, "B V 4 H W"]:
     at = torch.full((len(now),), time, device=now.device)
     wanted: Tensor = model(now, at, given.cameras, given.rays, given.sentences, given.picture)
