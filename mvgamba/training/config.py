@@ -228,6 +228,30 @@ PRESETS: dict[str, TrainConfig] = {
         warm_up=300,
         ema=0.999,
     ),
+    "generator-cpu": dataclasses.replace(
+        _BLANK["starter"],
+        preset="generator-cpu",
+        steps=2300,
+        batch_size=16,
+        learning_rate=1e-3,
+        least_learning_rate=2e-5,
+        warm_up=150,
+        weight_decay=0.02,
+    ),
+    "generator": dataclasses.replace(
+        _BLANK["starter"],
+        preset="generator",
+        network=StarterConfig(width=384, num_layers=12, num_heads=6),
+        steps=12_000,
+        batch_size=64,
+        learning_rate=6e-4,
+        least_learning_rate=1e-5,
+        warm_up=300,
+        weight_decay=0.02,
+        ema=0.999,
+        precision="bf16",
+    ),
 }
 """`paper` and `released` are what was published, in steps of 80,000 objects an epoch: 300 epochs of batches of 512, and 900 of 32
-GPUs with 8 each. `starter-cpu` made the first half of the weights that come with the package (see their card); `starter` is for one GPU."""
+GPUs with 8 each. `starter-cpu` made the first half of the weights that come with the package (see their card); `starter` is for one GPU. `generator-cpu`
+made the weights of the starter generator, `generator` is its run for one GPU."""

@@ -1,8 +1,8 @@
 """Everything that only a CUDA device can show, in small steps that can be taken up again: what `make gpu` runs.
 
 Steps, in order of worth: every CUDA variant against the reference; what training needs (a gradient through network and rasterizer,
-and a loss that falls); the starter weights of the ray network, if there are objects (`--objects FOLDER` of GLBs): samples made on all
-cores, then the preset `starter` for `--minutes` a run, until it is done; timings of the scan, the rasterizer and the network beside the field's own packages where they are
+and a loss that falls); the starter weights of the ray network and of the generator, if there are objects (`--objects FOLDER` of GLBs,
+with an `index.jsonl` of captions): samples made on all cores, then the presets `starter` and `generator` for `--minutes` a run, until they are done; timings of the scan, the rasterizer and the network beside the field's own packages where they are
 installed; the whole job. Each writes `tests/gpu/results/<step>.json`; a step whose file is there is not run again unless
 `--again` is given. At the end `table.md` has it all. Needs no network. Samples and checkpoints lie in
 `out/gpu`. `--rehearse` runs every step in small on the CPU (without
@@ -155,7 +155,6 @@ def starter(setting: Setting) -> dict[str, Any]:
     from mvgamba.data.shards import write_shards
     from mvgamba.data.variation import VariedGlbs
     from mvgamba.training.config import PRESETS as RUNS
-    from mvgamba.training.trainer import Trainer
 
     if setting.objects is None:
         return {"passed": False, "error": "No objects to learn from: give --objects FOLDER with GLB files."}
@@ -174,11 +173,45 @@ def starter(setting: Setting) -> dict[str, Any]:
         "batch_size": 2,
     }
     config = dataclasses.replace(RUNS["starter"], data=data, **setting.pick({"precision": "bf16"}, small))
-    trainer = Trainer(config, place / "starter", cpu=setting.device == "cpu")
+    return trained(setting, config, place / "starter", begin, loss="depth_error")
+
+
+def generator(setting: Setting) -> dict[str, Any]:
+    """Weights for the starter generator by the preset `generator`; taken up again until its steps are done.
+
+    Captions are read from `index.jsonl` in the folder of the objects or above it.
+    """
+    import os
+
+    from mvgamba.data.prompted_samples import CaptionedGlbs, write_prompted_shards
+    from mvgamba.training.config import PRESETS as RUNS
+
+    if setting.objects is None:
+        return {"passed": False, "error": "No objects to learn from: give --objects FOLDER with GLB files."}
+    begin = time.perf_counter()
+    place = ROOT / "out" / ("gpu-rehearsal" if setting.small else "gpu")
+    if setting.small:
+        shutil.rmtree(place, ignore_errors=True)
+    size, workers = setting.pick(64, 16), setting.pick(max(1, (os.cpu_count() or 2) - 1), 1)
+    shards = place / "prompted"
+    write_prompted_shards(
+        CaptionedGlbs(setting.objects), shards, variants=setting.pick(4, 2), size=size, workers=workers
+    )
+    network = dataclasses.replace(RUNS["generator"].network, image_size=16, width=32, num_layers=2, num_heads=2)
+    small = {"network": network, "steps": 4, "batch_size": 2, "precision": "fp32"}
+    config = dataclasses.replace(RUNS["generator"], data=str(shards), **setting.pick({}, small))
+    return trained(setting, config, place / "generator", begin, loss="total")
+
+
+def trained(setting: Setting, config: Any, folder: Path, begin: float, *, loss: str) -> dict[str, Any]:
+    """A run as far as the minutes of this call take it, from where the last one left it."""
+    from mvgamba.training.trainer import Trainer
+
+    trainer = Trainer(config, folder, cpu=setting.device == "cpu")
     losses: list[float] = []
     while trainer.step < config.steps and time.perf_counter() - begin < 60 * setting.minutes:
-        trainer.run(until=trainer.step + 100, report=lambda step, mean, left: losses.append(mean["depth_error"]))
-    facts = {"step": trainer.step, "of": config.steps, "depth error": losses[-1:]}
+        trainer.run(until=trainer.step + 100, report=lambda step, mean, left: losses.append(mean[loss]))
+    facts = {"step": trainer.step, "of": config.steps, loss: losses[-1:]}
     weights = trainer.write_weights()
     trainer.close()
     # a run that is not at its end counts as failed, so that the next call goes on
@@ -373,6 +406,7 @@ STEPS: dict[str, Callable[[Setting], dict[str, Any]]] = {
     "numbers": numbers,
     "training": training,
     "starter": starter,
+    "generator": generator,
     "scan": scan,
     "rasterizer": rasterizer,
     "network": network,
@@ -409,7 +443,9 @@ def main() -> int:
     parser.add_argument(
         "--objects", type=Path, help="GLBs to train the starter weights on; without, that step is left out"
     )
-    parser.add_argument("--minutes", type=float, default=8.0, help="of the step starter, a run (default 8)")
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="of each step that trains weights, a run (default 8)"
+    )
     args = parser.parse_args()
     sys.path.insert(0, str(ROOT))
     if not args.rehearse and not torch.cuda.is_available():
@@ -422,8 +458,8 @@ def main() -> int:
         path = RESULTS / f"{name}.json"
         if (args.only and name not in args.only) or (path.exists() and not (args.again or args.rehearse)):
             continue
-        if name == "starter" and args.objects is None:
-            print("starter: left out, there is no --objects FOLDER to learn from", flush=True)
+        if name in ("starter", "generator") and args.objects is None:
+            print(f"{name}: left out, there is no --objects FOLDER to learn from", flush=True)
             continue
         print(f"{name} ...", flush=True)
         begin = time.perf_counter()

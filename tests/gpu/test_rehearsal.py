@@ -10,13 +10,13 @@ import pytest
 from tests.mvgamba.data.objects import write_corpus
 
 RUN = Path(__file__).parent / "run.py"
-STEPS = ("conformance", "numbers", "training", "starter", "scan", "rasterizer", "network", "job")
+STEPS = ("conformance", "numbers", "training", "starter", "generator", "scan", "rasterizer", "network", "job")
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_step_runs_in_small_on_the_cpu(step, tmp_path):
     command = [sys.executable, str(RUN), "--rehearse", "--only", step]
-    if step == "starter":
+    if step in ("starter", "generator"):
         command += ["--objects", str(write_corpus(tmp_path, 2))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
