@@ -13,22 +13,21 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from mvgamba.cameras import orbit_cameras
 from mvgamba.data.samples import Stored
 from mvgamba.data.shards import ShardReport, ShardSamples, read_samples, write_shards
 from mvgamba.data.sources import GlbFolder, Rig, TrainingViews, photograph_training, read_solid
 from mvgamba.data.variation import STRETCH, put_together, stretched
 from mvgamba.errors import InvalidInput
 from mvgamba.evaluation.rig import DISTANCE, FOVY
-from mvgamba.types import Cameras
+from mvgamba.multiview.starter_generator import ELEVATIONS, KNOWN_ELEVATIONS
 
 PROMPTED = "prompted"
 """The kind of shards that hold `PromptedSample`."""
 NUM_TURNS = 12
 """Azimuths that an object is photographed from, from its front on."""
-FRONT_ELEVATIONS = (0.0, math.radians(15), math.radians(30))
+FRONT_ELEVATIONS = KNOWN_ELEVATIONS
 """Of the cameras at each of them."""
-TOP_ELEVATION, TOP_TURN = math.radians(60), math.radians(45)
+TOP_ELEVATION, TOP_TURN = ELEVATIONS[-1], math.pi / 4
 """Of one more camera at each of them: from above, half a quarter further round."""
 
 
@@ -40,17 +39,10 @@ def places() -> list[tuple[float, float]]:
 
 
 def rig_places(turn: int, elevation: int) -> list[int]:
-    """Which pictures are one set: front, right, back, left, above. The front is at an elevation of its own, the others are level."""
+    """Which pictures are one set, as `multiview.starter_generator.rig_cameras` has it: the front at an elevation of its own, the others level."""
     quarter = NUM_TURNS // 4
     ring = [(turn + quarter * k) % NUM_TURNS for k in range(4)]
     return [elevation * NUM_TURNS + turn, *ring[1:], len(FRONT_ELEVATIONS) * NUM_TURNS + turn]
-
-
-def rig_cameras(elevation: float, *, size: int) -> Cameras:
-    """The cameras of a set, about the object in the unit ball; the front one at azimuth 0."""
-    azimuths = [0.0, math.pi / 2, math.pi, 3 * math.pi / 2, TOP_TURN]
-    tilts = [elevation, 0.0, 0.0, 0.0, TOP_ELEVATION]
-    return orbit_cameras(azimuths, tilts, radius=DISTANCE, fovy=FOVY, height=size, width=size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from mvgamba.data.prompted_samples import FRONT_ELEVATIONS, NUM_TURNS, PromptedSample, rig_cameras, rig_places
+from mvgamba.data.prompted_samples import FRONT_ELEVATIONS, NUM_TURNS, PromptedSample, rig_places
+from mvgamba.multiview.starter_generator import rig_cameras
 from mvgamba.multiview.starter_network import camera_code, ray_code, to_signal
 
 FRONT, RIGHT, BACK, LEFT, TOP = range(5)
