@@ -23,7 +23,6 @@ from mvgamba.types import (
     Mesh,
     PosedViews,
     RenderOutput,
-    TextPrompt,
     TexturedMesh,
 )
 from tests.mvgamba.conftest import BOX_CENTER, BOX_HALF, SIDE_COLORS
@@ -250,11 +249,6 @@ def test_an_unknown_reconstructor_names_those_there_are(box_views):
 def test_the_network_without_weights_says_so(box_views):
     with pytest.raises(WeightsMissing, match="weights"):
         generate(GenerateRequest(box_views, dataclasses.replace(DRAFT, reconstructor="mvgamba")))
-
-
-def test_a_prompt_says_what_is_missing():
-    with pytest.raises(Unavailable, match="multi-view generator"):
-        generate(GenerateRequest(TextPrompt("a barrel"), DRAFT))
 
 
 @pytest.mark.parametrize("count", [1, 2])
