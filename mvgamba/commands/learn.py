@@ -65,6 +65,15 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         )
         parser.add_argument("--cpu", action="store_true", help="do not look for a GPU")
         parser.set_defaults(run=_train, models=models)
+    memory = train.add_parser(
+        "memory",
+        parents=[common],
+        help="what the starter generator remembers of its training objects",
+        description="Write a picture and a table of the objects of a folder of prompted samples.",
+    )
+    memory.add_argument("--data", type=Path, required=True, metavar="SHARDS", help="folder of prompted samples")
+    memory.add_argument("-o", "--out", type=Path, required=True, help="folder for the two files")
+    memory.set_defaults(run=_write_memory)
     plan.add(train, common)
 
 
@@ -134,6 +143,19 @@ def _train(args: argparse.Namespace) -> int:
     if written is not None:
         print(written)
     trainer.close()
+    return 0
+
+
+def _write_memory(args: argparse.Namespace) -> int:
+    from mvgamba.training.remembering import remember
+    from mvgamba.weights import sha256_of
+
+    for path in remember(args.data, args.out):
+        size, sha256 = path.stat().st_size, sha256_of(path)
+        if args.json:
+            print(json.dumps({"event": "done", "path": str(path), "bytes": size, "sha256": sha256}), flush=True)
+        else:
+            print(f"{path}: {size} bytes, SHA-256 {sha256}")
     return 0
 
 

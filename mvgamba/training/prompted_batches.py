@@ -3,7 +3,6 @@
 A small corpus has each thing in one colour, so things are repainted and their captions with them; else "a red barrel" would be a brown one.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mvgamba.data.prompted_samples import FRONT_ELEVATIONS, NUM_TURNS, PromptedSample, rig_places
+from mvgamba.multiview.repainting import paints, recolored_caption, repainted
 from mvgamba.multiview.starter_generator import rig_cameras
 from mvgamba.multiview.starter_network import camera_code, ray_code, to_signal
 
@@ -108,40 +108,6 @@ def set_of_views(sample: PromptedSample, turn: int, tilt: int, *, mirrored: bool
     above = rig_places((turn - NUM_TURNS // 4) % NUM_TURNS, tilt)[TOP]
     swapped = [index[FRONT], index[LEFT], index[BACK], index[RIGHT], above]
     return np.ascontiguousarray(sample.rgba[swapped][:, :, ::-1])
-
-
-def paints(samples: Sequence[PromptedSample]) -> dict[str, Float[Tensor, "n 3"]]:
-    """Colours by name, as the main colours of the corpus have them."""
-    found: dict[str, list[np.ndarray]] = {}
-    for sample in samples:
-        for name, rgb, share in zip(sample.color_names, sample.color_rgb, sample.color_shares, strict=True):
-            if share > 0.15:
-                found.setdefault(str(name), []).append(rgb)
-    return {name: torch.from_numpy(np.unique(np.stack(rows), axis=0)) for name, rows in found.items()}
-
-
-def repainted(
-    rgb: Float[Tensor, "V 3 S S"], sample: PromptedSample, paint: Float[Tensor, "3"]
-) -> Float[Tensor, "V 3 S S"]:
-    """The main colour replaced, its shades kept; what is nearer to another of the object's colours stays."""
-    palette = torch.from_numpy(sample.color_rgb)
-    pixels = rgb.permute(0, 2, 3, 1)
-    away = (pixels[..., None, :] - palette).square().sum(-1)
-    mine = torch.softmax(-away / 0.01, -1)[..., :1]
-    main = palette[0]
-    gain = (paint.mean() / main.mean().clamp_min(0.05)).clamp(0.5, 1.5)
-    new = (paint + gain * (pixels - main)).clamp(0, 1)
-    return (pixels + mine * (new - pixels)).permute(0, 3, 1, 2)
-
-
-def recolored_caption(plain: str, old: str, new: str) -> str:
-    """A plain name in another colour: `a wooden barrel`, brown to red -> `a red wooden barrel`."""
-    if re.search(rf"\b{old}\b", plain):
-        named = re.sub(rf"\b{old}\b", new, plain)
-    else:
-        article, _, noun = plain.partition(" ")
-        named = f"a {new} {noun}" if article in ("a", "an") else f"{new} {plain}"
-    return re.sub(r"\b(a|an) (?=(\w))", lambda m: "an " if m[2] in "aeiou" else "a ", named)
 
 
 def prompt_picture(

@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Weights:
 
     name: str
     kind: str
-    """What it is a part of: reconstructor."""
+    """What it is a part of: reconstructor, generator, memory."""
     model: str
     """The name under which that part is chosen: ray, mvgamba."""
     file: str
@@ -40,6 +41,8 @@ class Weights:
     """Where `mvgamba weights pull` gets it; None if it is published nowhere."""
     preferred: bool = False
     """In the user's folder only: taken before what comes with the package."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Files that lie beside it and belong to it, with the SHA-256 of each."""
     place: Path | None = None
     """The user's folder, or None for what comes with the package. Never read from a manifest."""
 
@@ -59,7 +62,7 @@ class Weights:
         """As a manifest has it."""
         values = dataclasses.asdict(self)
         del values["place"]
-        return {key: value for key, value in values.items() if value not in (None, False)}
+        return {key: value for key, value in values.items() if value not in (None, False, {})}
 
 
 def folder() -> Path:
@@ -91,7 +94,7 @@ def default(kind: str, model: str, user_folder: Path | None = None) -> Weights |
 
 
 def verified(weights: Weights) -> Path:
-    """The path of a file that is what the manifest says.
+    """The path of a file that is what the manifest says, as are those that belong to it.
 
     Raises: WeightsMissing, WeightsCorrupt.
     """
@@ -100,13 +103,17 @@ def verified(weights: Weights) -> Path:
         if weights.url is not None:
             cure = f"Run `mvgamba weights pull {weights.name}`."
         raise WeightsMissing(f"The weights {weights.name} are not at {weights.path}. {cure}")
-    found = sha256_of(weights.path)
-    if found != weights.sha256:
-        origin = "imported" if weights.is_users else "shipped"
-        raise WeightsCorrupt(
-            f"The weights {weights.name} at {weights.path} are not those that were {origin} (their SHA-256 is {found[:12]}..., "
-            f"expected {weights.sha256[:12]}...). {cure}"
-        )
+    for file, expected in {weights.file: weights.sha256, **weights.parts}.items():
+        path = weights.path.with_name(file)
+        if not path.is_file():
+            raise WeightsMissing(f"{path}, which belongs to the weights {weights.name}, is not there. {cure}")
+        found = sha256_of(path)
+        if found != expected:
+            origin = "imported" if weights.is_users else "shipped"
+            raise WeightsCorrupt(
+                f"The weights {weights.name} at {path} are not those that were {origin} (their SHA-256 is {found[:12]}..., "
+                f"expected {expected[:12]}...). {cure}"
+            )
     return weights.path
 
 
@@ -131,9 +138,9 @@ def read_manifest(where: Path, *, place: Path | None = None) -> list[Weights]:
         return []
     try:
         entries = [Weights(**{**entry, "place": place}) for entry in json.loads(path.read_text(encoding="utf-8"))]
-        wrong = [n for w in entries for n in (w.name, w.file) if not PLAIN_NAME.fullmatch(n)]
-        wrong += [w.sha256 for w in entries if not SHA256.fullmatch(w.sha256)]
-    except (OSError, ValueError, TypeError) as error:
+        wrong = [n for w in entries for n in (w.name, w.file, *w.parts) if not PLAIN_NAME.fullmatch(n)]
+        wrong += [h for w in entries for h in (w.sha256, *w.parts.values()) if not SHA256.fullmatch(h)]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsCorrupt(f"{path} is not a list of weights: {error}. Put it right or delete it.") from error
     if wrong:
         raise WeightsCorrupt(

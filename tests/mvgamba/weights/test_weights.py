@@ -20,8 +20,9 @@ def test_what_is_shipped_is_whole_small_and_loads():
         path = weights.verified(entry)
         assert path.stat().st_size < 25 * 2**20
         assert (path.parent / f"{entry.name}.md").is_file()  # its model card
-        beside = json.loads(path.with_suffix(".json").read_text())
-        assert beside == read_header(path), "run mvgamba.weights.header.write_config on the new file"
+        if path.suffix == ".safetensors":
+            beside = json.loads(path.with_suffix(".json").read_text())
+            assert beside == read_header(path), "run mvgamba.weights.header.write_config on the new file"
         assert not {"url", "preferred", "place"} & entry.as_entry().keys()  # published nowhere yet
     assert load_ray_network(weights.default("reconstructor", "ray").path).config.num_layers > 1
 
@@ -91,7 +92,7 @@ def test_the_users_weights_come_after_shipped_ones_unless_preferred(tmp_path):
 
     add("a")
     assert weights.default("reconstructor", "ray", tmp_path) == entry
-    assert [w.name for w in weights.known(tmp_path)] == [entry.name, "a"]
+    assert [w.name for w in weights.known(tmp_path) if w.kind == "reconstructor"] == [entry.name, "a"]
     first = add("a", preferred=True)
     assert weights.default("reconstructor", "ray", tmp_path) == first and first.path.parent == tmp_path
     second = add("b", preferred=True)  # takes the mark from the first
