@@ -183,6 +183,8 @@ class MultiviewOptions:
     """auto, starter, mvdream or imagedream."""
     candidates: int = 4
     """Sets of views that are made, of which the best is taken."""
+    recall: bool = True
+    """For prompts: begin from an object that the generator remembers, where the prompt fits one; else from noise."""
     steps: int | None = None
     """Of the sampler; None for what the generator does best with."""
     guidance: float | None = None

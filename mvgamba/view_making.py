@@ -47,6 +47,7 @@ def make_views(
     generator: MultiviewGenerator = GENERATORS.get(name)(settings)
     place = Similarity.identity()
     request = ViewsRequest(
+        recall=options.multiview.recall,
         candidates=options.multiview.candidates,
         steps=options.multiview.steps,
         guidance=options.multiview.guidance,

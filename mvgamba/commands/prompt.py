@@ -71,6 +71,9 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
             metavar="N",
             help="sets of views, of which the best is taken (default 4)",
         )
+        parser.add_argument(
+            "--no-recall", action="store_true", help="begin from noise, not from an object that is remembered"
+        )
         parser.add_argument("--steps", type=int, metavar="N", help="of the sampler")
         parser.add_argument("--guidance", type=float, metavar="G", help="how strictly words or picture are followed")
         parser.add_argument(
@@ -134,7 +137,9 @@ def _make(args: argparse.Namespace, source: "Source", warnings: tuple[str, ...] 
         raise InvalidInput(f"--variants is {args.variants}; it must lie between 1 and 64.")
     if args.views_only and args.views is None:
         raise InvalidInput("--views-only needs --views DIR, where the views are written.")
-    multiview = MultiviewOptions(args.generator, args.candidates, args.steps, args.guidance)
+    multiview = MultiviewOptions(
+        args.generator, args.candidates, not args.no_recall, steps=args.steps, guidance=args.guidance
+    )
     options = check_options(dataclasses.replace(options_of(args), multiview=multiview))
     outs = [args.out]
     if args.variants > 1:

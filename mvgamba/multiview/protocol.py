@@ -34,6 +34,8 @@ class ViewsRequest:
     """Views from the cameras that the generator makes views for: what to begin from instead of noise."""
     strength: float = 1.0
     """How much of `start` is given up: 0 keeps it, 1 forgets it."""
+    recall: bool = True
+    """Begin from an object that the generator remembers and the prompt fits, where it remembers any; else from noise."""
     candidates: int = 1
     """How many are made, of which the best is given."""
     steps: int | None = None

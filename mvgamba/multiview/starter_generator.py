@@ -2,6 +2,7 @@
 
 import logging
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from mvgamba.cameras import orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
+from mvgamba.multiview.memory import StarterMemory, load_memory
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
 from mvgamba.multiview.starter_model import StarterModel, load_starter
 from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code, to_signal
@@ -35,6 +37,8 @@ STEPS, TEXT_GUIDANCE, PICTURE_GUIDANCE = 25, 3.0, 2.0
 PLACED_FROM = 0.4
 """Share of the steps after which the front view is the picture itself."""
 MOST_CANDIDATES = 16
+RECALL_STRENGTH, LEAST_RECALL = 0.5, 0.4
+"""How much of a recalled object is given up, and how well its caption has to fit the prompt."""
 
 
 def rig_cameras(elevation: float = 0.0, *, size: int = OUT_SIZE) -> Cameras:
@@ -50,7 +54,10 @@ def starter_from_settings(settings: GeneratorSettings) -> "StarterGenerator":
         return StarterGenerator(load_starter(settings.weights), device=settings.device, weights=settings.weights.name)
     if found is None:
         raise WeightsMissing("No weights of the starter generator are here. Install the package again, or train some.")
-    return StarterGenerator(load_starter(verified(found)), device=settings.device, weights=found.name)
+    model = load_starter(verified(found))
+    # weights of the user's own were taught with objects of the user's own
+    memory = None if found.is_users else load_memory(settings.weights_folder)
+    return StarterGenerator(model, device=settings.device, weights=found.name, memory=memory)
 
 
 class StarterGenerator:
@@ -58,12 +65,15 @@ class StarterGenerator:
 
     Args:
         weights: What they are called, for the facts of a result.
+        memory: Of the objects that it was taught with; None for one that was taught with others.
     """
 
     name = "starter"
 
-    def __init__(self, model: StarterModel, *, device: str = "cpu", weights: str = "") -> None:
-        self.model, self.device, self.weights = model.to(device), device, weights
+    def __init__(
+        self, model: StarterModel, *, device: str = "cpu", weights: str = "", memory: StarterMemory | None = None
+    ) -> None:
+        self.model, self.device, self.weights, self.memory = model.to(device), device, weights, memory
         self.size = model.config.network.image_size
 
     @property
@@ -82,6 +92,9 @@ class StarterGenerator:
             known = KNOWN_ELEVATIONS if request.elevation is None else (request.elevation,)
             tilts = [known[k % len(known)] for k in range(count)]
         cameras = [rig_cameras(tilt, size=self.size) for tilt in tilts]
+        recalled = self._recalled(request)
+        if recalled:
+            options = replace(options, strength=RECALL_STRENGTH)
         given = Conditions(
             torch.stack([camera_code(c) for c in cameras]).to(self.device),
             torch.stack([ray_code(c, self.size // self.model.config.network.patch_size) for c in cameras]).to(
@@ -90,7 +103,9 @@ class StarterGenerator:
             [request.prompt] * count,
             [request.negative_prompt] * count,
             self._picture(request.image, count),
-            self._start(request.start, count),
+            torch.stack([signals for _, signals in recalled]).to(self.device)
+            if recalled
+            else self._start(request.start, count),
         )
         # on the host, so that a seed means the same noise on every device
         noise = torch.stack(
@@ -125,6 +140,11 @@ class StarterGenerator:
             "guidance": options.guidance,
             "elevation_deg": round(math.degrees(tilts[best]), 1),
         }
+        if recalled:
+            facts["recalled"] = recalled[best][0]
+        if self.memory is not None:
+            nearest = self.memory.nearest(signals[best])
+            facts |= {"nearest_object": nearest.name, "nearest_distance": round(nearest.relative, 2)}
         return GeneratedViews(views, facts, tuple(self._doubts(request)))
 
     def _check(self, request: ViewsRequest) -> SamplingOptions:
@@ -164,6 +184,25 @@ class StarterGenerator:
             raise InvalidInput(f"start has {start.num_views} views; this generator makes {len(AZIMUTHS)}.")
         small = torch.stack([_resized(v, self.size) for v in to_signal(start.rgb.float(), start.alpha.float())])
         return small.expand(count, -1, -1, -1, -1).to(self.device)
+
+    def _recalled(self, request: ViewsRequest) -> list[tuple[str, Float[Tensor, "V 4 H W"]]]:
+        """Names and signals to begin from, one for each candidate; none where words are not all there is, or nothing fits them."""
+        if self.memory is None or not request.recall or request.image is not None or request.start is not None:
+            return []
+        generator = _seeded(request.seed, MOST_CANDIDATES)
+        found = self.memory.recall(request.prompt, request.candidates, generator)
+        # the second best only where it is nearly as good: another noun is another thing
+        found = [thing for thing in found if thing.score >= max(LEAST_RECALL, 0.9 * found[0].score)]
+        if not found:
+            return []
+        taken = [found[k % len(found)] for k in range(request.candidates)]
+        painted = [
+            self.memory.repaint(thing, request.prompt, generator if k else None) for k, thing in enumerate(taken)
+        ]
+        return [
+            (thing.object.name, to_signal(views[:, :3], views[:, 3:]))
+            for thing, views in zip(taken, painted, strict=True)
+        ]
 
     def _score(self, signal: Float[Tensor, "V 4 H W"], cameras: Cameras, image: SourceImage | None) -> float:
         """How well the views agree, and the front one with the picture."""

@@ -8,7 +8,6 @@ pytest.importorskip("accelerate", reason="training needs accelerate (pip install
 
 from mvgamba.data.prompted_samples import (  # noqa: E402
     CaptionedGlbs,
-    PromptedSample,
     make_prompted_sample,
     write_prompted_shards,
 )
@@ -24,8 +23,6 @@ from mvgamba.training.generator_task import GeneratorTask  # noqa: E402
 from mvgamba.training.prompted_batches import (  # noqa: E402
     PromptedRowMaker,
     prompt_picture,
-    recolored_caption,
-    repainted,
     set_of_views,
 )
 from mvgamba.training.trainer import Trainer  # noqa: E402
@@ -61,33 +58,6 @@ def test_a_mirrored_set_is_that_of_the_mirrored_object(corpus):
     taken = torch.cat([taken[:, :3] * taken[:, 3:], taken[:, 3:]], 1)
     away = (expected - taken).abs().mean((1, 2, 3))
     assert bool((away < 0.03).all()), away.tolist()
-
-
-def test_repainting_changes_the_main_colour_and_keeps_the_others():
-    nothing = np.array([], dtype=np.str_)
-    palette = np.array([[0.6, 0.4, 0.2], [0.5, 0.5, 0.55]], np.float32)
-    names, shares = np.array(["brown", "grey"]), np.array([0.7, 0.3], np.float32)
-    sample = PromptedSample(1, np.zeros((1, 2, 2, 4), np.uint8), nothing, nothing, nothing, names, palette, shares)
-    rgb = torch.zeros(1, 3, 2, 2)
-    rgb[0, :, 0] = torch.tensor([0.6, 0.4, 0.2])[:, None]
-    rgb[0, :, 1] = torch.tensor([0.5, 0.5, 0.55])[:, None]
-    new = repainted(rgb, sample, torch.tensor([0.8, 0.1, 0.1]))
-    torch.testing.assert_close(new[0, :, 0, 0], torch.tensor([0.8, 0.1, 0.1]), atol=0.02, rtol=0)
-    torch.testing.assert_close(new[0, :, 1, 0], torch.tensor([0.5, 0.5, 0.55]), atol=0.02, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("plain", "old", "new", "said"),
-    [
-        ("a wooden barrel", "brown", "red", "a red wooden barrel"),
-        ("an ice cream cone", "pink", "orange", "an orange ice cream cone"),
-        ("a hanging blue banner", "blue", "green", "a hanging green banner"),
-        ("an orange", "orange", "blue", "a blue"),
-        ("wooden stairs", "brown", "white", "white wooden stairs"),
-    ],
-)
-def test_captions_follow_the_paint(plain, old, new, said):
-    assert recolored_caption(plain, old, new) == said
 
 
 def test_the_picture_of_a_prompt_has_the_object_in_the_middle():
