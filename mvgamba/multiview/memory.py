@@ -84,16 +84,17 @@ class StarterMemory:
         return paints(self.objects)
 
     @cached_property
-    def _picture(self) -> Image.Image:
+    def picture(self) -> Image.Image:
+        """All stored views, see `memory_files`. Raises: WeightsCorrupt."""
         return self._content.picture()
 
     @cached_property
     def _small(self) -> Float[Tensor, "N 6 4 s s"]:
-        return small_signals(self._picture, len(self.objects), self.size)
+        return small_signals(self.picture, len(self.objects), self.size)
 
     def views(self, index: int, *, mirrored: bool = False) -> Float[Tensor, "5 4 S S"]:
         """Of one object, as `Recollection` has them. Raises: WeightsCorrupt."""
-        stored = stored_views(self._picture, index, self.size)
+        stored = stored_views(self.picture, index, self.size)
         return stored[MIRRORED].flip(-1) if mirrored else stored[:NUM_VIEWS]
 
     def nearest(self, signals: Float[Tensor, "5 4 H W"], *, shape_only: bool = False) -> Nearest:

@@ -14,7 +14,9 @@ from mvgamba.cameras import orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.memory import StarterMemory, load_memory
+from mvgamba.multiview.placing import centered, place_picture
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
+from mvgamba.multiview.resembling import Resembling
 from mvgamba.multiview.starter_model import StarterModel, load_starter
 from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code, to_signal
 from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample
@@ -37,6 +39,8 @@ STEPS, TEXT_GUIDANCE, PICTURE_GUIDANCE = 25, 3.0, 2.0
 PLACED_FROM = 0.4
 """Share of the steps after which the front view is the picture itself."""
 MOST_CANDIDATES = 16
+RESEMBLING_STRENGTH = 0.8
+"""How much of an object that looks like the picture is given up."""
 RECALL_STRENGTH, LEAST_RECALL = 0.5, 0.4
 """How much of a recalled object is given up, and how well its caption has to fit the prompt."""
 
@@ -74,6 +78,7 @@ class StarterGenerator:
         self, model: StarterModel, *, device: str = "cpu", weights: str = "", memory: StarterMemory | None = None
     ) -> None:
         self.model, self.device, self.weights, self.memory = model.to(device), device, weights, memory
+        self._resembling = None if memory is None else Resembling(memory)
         self.size = model.config.network.image_size
 
     @property
@@ -94,7 +99,8 @@ class StarterGenerator:
         cameras = [rig_cameras(tilt, size=self.size) for tilt in tilts]
         recalled = self._recalled(request)
         if recalled:
-            options = replace(options, strength=RECALL_STRENGTH)
+            strength = RECALL_STRENGTH if request.image is None else RESEMBLING_STRENGTH
+            options = replace(options, strength=strength)
         given = Conditions(
             torch.stack([camera_code(c) for c in cameras]).to(self.device),
             torch.stack([ray_code(c, self.size // self.model.config.network.patch_size) for c in cameras]).to(
@@ -174,7 +180,7 @@ class StarterGenerator:
     def _picture(self, image: SourceImage | None, count: int) -> Tensor | None:
         if image is None:
             return None
-        small = _resized(to_signal(image.rgb.float(), image.alpha.float()), self.size)
+        small = centered(to_signal(image.rgb.float(), image.alpha.float())[None], size=self.size)
         return small.expand(count, -1, -1, -1).to(self.device)
 
     def _start(self, start: PosedViews | None, count: int) -> Tensor | None:
@@ -186,9 +192,12 @@ class StarterGenerator:
         return small.expand(count, -1, -1, -1, -1).to(self.device)
 
     def _recalled(self, request: ViewsRequest) -> list[tuple[str, Float[Tensor, "V 4 H W"]]]:
-        """Names and signals to begin from, one for each candidate; none where words are not all there is, or nothing fits them."""
-        if self.memory is None or not request.recall or request.image is not None or request.start is not None:
+        """Names and signals to begin from, one for each candidate; none where nothing that is remembered fits."""
+        if self.memory is None or self._resembling is None or not request.recall or request.start is not None:
             return []
+        if request.image is not None:
+            picture = to_signal(request.image.rgb.float(), request.image.alpha.float())
+            return [(thing.name, thing.signals) for thing in self._resembling(picture, request.candidates)]
         generator = _seeded(request.seed, MOST_CANDIDATES)
         found = self.memory.recall(request.prompt, request.candidates, generator)
         # the second best only where it is nearly as good: another noun is another thing
@@ -233,34 +242,6 @@ class StarterGenerator:
         if not strange:
             return []
         return [f"The starter generator does not know {', '.join(repr(w) for w in strange[:5])}."]
-
-
-def place_picture(image: SourceImage, front: Float[Tensor, "4 h w"], *, size: int) -> Float[Tensor, "4 s s"]:
-    """The picture as the front camera would have it: moved and scaled until its box is that of the view that was made."""
-    made = front[3] > 0
-    if not bool(made.any()):
-        made = torch.ones_like(made)
-    low, high = _box(made)
-    extent = front.shape[-1]
-    their_low, their_high = _box(image.alpha[0] > 0.5) if bool((image.alpha > 0.5).any()) else _box(image.alpha[0] >= 0)
-    edge = image.alpha.shape[-1]
-    # in shares of a picture; the longer side decides, as the other may be wrong in what was made
-    scale = float((their_high - their_low).max() / edge) / float((high - low).max() / extent)
-    middle, theirs = (low + high) / extent - 1, (their_low + their_high) / edge - 1
-    shift = theirs - scale * middle
-    theta = torch.tensor([[scale, 0.0, float(shift[0])], [0.0, scale, float(shift[1])]])[None]
-    grid = F.affine_grid(theta, [1, 4, size, size], align_corners=False)
-    empty = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
-    signal = to_signal(image.rgb.float(), image.alpha.float()) + empty
-    fine = max(1, round(scale * edge / size))
-    if fine > 1:
-        signal = F.avg_pool2d(signal[None], fine, ceil_mode=True, count_include_pad=False)[0]
-    return F.grid_sample(signal[None], grid, mode="bilinear", align_corners=False)[0] - empty
-
-
-def _box(mask: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-    return torch.stack([columns[0], rows[0]]).float(), torch.stack([columns[-1], rows[-1]]).float() + 1
 
 
 def _resized(signal: Float[Tensor, "4 H W"], size: int) -> Float[Tensor, "4 s s"]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from mvgamba.data.prompted_samples import FRONT_ELEVATIONS, NUM_TURNS, PromptedSample, rig_places
+from mvgamba.multiview.placing import boxes, centered, sampled
 from mvgamba.multiview.repainting import paints, recolored_caption, repainted
 from mvgamba.multiview.starter_generator import rig_cameras
 from mvgamba.multiview.starter_network import camera_code, ray_code, to_signal
@@ -114,20 +114,10 @@ def prompt_picture(
     rgb: Float[Tensor, "3 S S"], alpha: Float[Tensor, "1 S S"], generator: np.random.Generator | None
 ) -> Float[Tensor, "4 S S"]:
     """The picture that a person would give: the object in the middle, its longer side four fifths of the frame, or nearly so."""
-    size = rgb.shape[-1]
-    rows, columns = (alpha[0] > 0.5).any(1).nonzero()[:, 0], (alpha[0] > 0.5).any(0).nonzero()[:, 0]
-    if len(rows) == 0:
-        return to_signal(rgb, alpha)
-    low = torch.tensor([columns[0], rows[0]]).float()
-    high = torch.tensor([columns[-1], rows[-1]]).float() + 1
-    side = (high - low).max() / (0.8 if generator is None else generator.uniform(0.74, 0.86))
-    middle = (low + high) / 2
-    if generator is not None:
-        middle = middle + side * torch.from_numpy(generator.uniform(-0.02, 0.02, 2)).float()
-    scale, shift = side / size, 2 * middle / size - 1
-    theta = torch.tensor([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])[None]
-    grid = F.affine_grid(theta, [1, 4, size, size], align_corners=False)
-    # nothing is -1 in alpha, which sampling beyond the border would not say
-    signal = to_signal(rgb, alpha) + torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
-    taken = F.grid_sample(signal[None], grid, align_corners=False)[0]
-    return taken - torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
+    signal = to_signal(rgb, alpha)[None]
+    if generator is None:
+        return centered(signal, size=rgb.shape[-1])[0]
+    low, high = boxes(alpha > 0.5)
+    side = (high - low).max() / generator.uniform(0.74, 0.86)
+    middle = (low + high) / 2 + side * torch.from_numpy(generator.uniform(-0.02, 0.02, (1, 2))).float()
+    return sampled(signal, middle, side.expand(1, 2), size=rgb.shape[-1])[0]

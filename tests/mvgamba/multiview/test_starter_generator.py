@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mvgamba.errors import Cancelled, InvalidInput
+from mvgamba.multiview.placing import place_picture
 from mvgamba.multiview.protocol import MultiviewGenerator, ViewsRequest
-from mvgamba.multiview.starter_generator import StarterGenerator, place_picture, rig_cameras
+from mvgamba.multiview.starter_generator import StarterGenerator, rig_cameras
 from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code, to_signal
 from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample
 from mvgamba.progress import CancelToken

@@ -1,0 +1,66 @@
+"""Signals moved and scaled: the object of a picture into the middle, or to where a made view has it."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mvgamba.multiview.starter_network import to_signal
+from mvgamba.types import SourceImage
+
+FILL = 0.8
+"""Of the frame, by the longer side of an object in the middle of it."""
+
+
+def boxes(covered: Bool[Tensor, "N H W"]) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N 2"]]:
+    """Upper left and lower right corner (x, y) of what is covered, in pixels; the whole frame where nothing is."""
+    corners = []
+    for across in (covered.any(1), covered.any(2)):
+        first = across.float().argmax(1)
+        last = across.shape[1] - across.flip(1).float().argmax(1)
+        some = across.any(1)
+        corners.append((torch.where(some, first, 0), torch.where(some, last, across.shape[1])))
+    (x0, x1), (y0, y1) = corners
+    return torch.stack([x0, y0], 1).float(), torch.stack([x1, y1], 1).float()
+
+
+def sampled(
+    signals: Float[Tensor, "N 4 H W"], middle: Float[Tensor, "N 2"], side: Float[Tensor, "N 2"], *, size: int
+) -> Float[Tensor, "N 4 s s"]:
+    """What a window shows, nothing outside the frame.
+
+    Args:
+        middle, side: Of the window, x and y, in pixels.
+    """
+    height, width = signals.shape[-2:]
+    frame = torch.tensor([width, height]).float()
+    theta = torch.zeros(len(signals), 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = (side / frame).unbind(1)
+    theta[:, :, 2] = 2 * middle / frame - 1
+    fine = max(1, int(float((side / size).min())))
+    # nothing is -1 in alpha, which sampling beyond the border would not say
+    empty = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
+    lifted = signals + empty
+    if fine > 1 and min(height, width) >= fine:
+        lifted = F.avg_pool2d(lifted, fine, ceil_mode=True, count_include_pad=False)
+    grid = F.affine_grid(theta, [len(signals), 4, size, size], align_corners=False)
+    return F.grid_sample(lifted, grid, align_corners=False) - empty
+
+
+def centered(signals: Float[Tensor, "N 4 H W"], *, size: int, fill: float = FILL) -> Float[Tensor, "N 4 s s"]:
+    """Each object in the middle, the longer side of its box `fill` of the frame."""
+    low, high = boxes(signals[:, 3] > 0)
+    side = (high - low).amax(1, keepdim=True).expand(-1, 2) / fill
+    return sampled(signals, (low + high) / 2, side, size=size)
+
+
+def place_picture(image: SourceImage, front: Float[Tensor, "4 h w"], *, size: int) -> Float[Tensor, "4 s s"]:
+    """The picture as the front camera would have it: moved and scaled until its box is that of the view that was made."""
+    low, high = boxes(front[None, 3] > 0)
+    their_low, their_high = boxes(image.alpha > 0.5)
+    # the longer side decides, as the other may be wrong in what was made
+    scale = (their_high - their_low).amax() / (high - low).amax()
+    extent = front.shape[-1]
+    middle = (their_low + their_high) / 2 + scale * (extent / 2 - (low + high) / 2)
+    side = (scale * extent).expand(1, 2)
+    return sampled(to_signal(image.rgb.float(), image.alpha.float())[None], middle, side, size=size)[0]
