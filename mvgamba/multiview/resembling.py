@@ -1,4 +1,4 @@
-"""Remembered objects that look like a picture: something to begin from that has sides, a back and a top.
+"""What remembered objects of a picture's outline have for sides, back and top: something to begin from.
 
 Each object is compared from its front, its left and their mirror images, of which the memory has whole sets of views.
 """
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mvgamba.multiview.memory import StarterMemory
 from mvgamba.multiview.memory_files import ABOVE, BACK, FRONT, LEFT, OTHER_ABOVE, RIGHT, stored_views
-from mvgamba.multiview.placing import boxes, centered, sampled
+from mvgamba.multiview.placing import boxes, centered, place_picture, sampled
 from mvgamba.multiview.starter_network import from_signal, to_signal
+from mvgamba.types import SourceImage
 
 SETS = (
     ([FRONT, RIGHT, BACK, LEFT, ABOVE], False),
@@ -25,19 +26,28 @@ SETS = (
 its left is in front, and the mirror images of it as it stands and with its right in front."""
 SIZE = 24
 """Pixels of the pictures that are compared."""
-COLOR_WEIGHT = 0.25
+COLOR_WEIGHT = 0.05
 """Of a difference of colours, beside one of coverage: colours are changed easily."""
+NUM_ASKED, CLOSE, POWER = 48, 0.02, 3
+"""How many objects have a say, each by (distance + CLOSE) to the power of -POWER: one that is the picture's own decides alone. One picture says
+little of a depth; many objects of that outline say what is usual (mean IoU of the four views that are not given, unseen props: 0.53 from
+the nearest, 0.68 from 48)."""
+LEAST_PIXELS = 24
+"""Of a front of 64 x 64: one that shows less is an edge, and looks like anything when it is magnified."""
 MOST_STRETCH = 1.6
+ROW_SHARE = 0.7
+"""Of the colours of right and left that are those of the picture in the same row."""
 
 
 @dataclass(frozen=True, eq=False)
 class Resemblance:
-    """A remembered object, turned so that its front is like the picture, of its proportions and colours."""
+    """What an object of a picture's outline usually looks like from all sides."""
 
     name: str
+    """Of the remembered object that is most like the picture."""
     signals: Float[Tensor, "5 4 S S"]
     distance: float
-    """Mean squared difference of the pictures; 0 for the same."""
+    """Of that object: the share of both outlines that only one has, roughly; 0 for the same picture."""
 
 
 class Resembling:
@@ -46,17 +56,23 @@ class Resembling:
     def __init__(self, memory: StarterMemory) -> None:
         self._memory = memory
 
-    def __call__(self, picture: Float[Tensor, "4 H W"], n: int) -> list[Resemblance]:
-        """The n objects that are most like a picture, each once, the best first. Raises: WeightsCorrupt."""
+    def __call__(self, image: SourceImage) -> Resemblance:
+        """From the picture of an object alone. Raises: WeightsCorrupt."""
+        size = self._memory.size
+        picture = to_signal(image.rgb.float(), image.alpha.float())
+        fronts, usable = self._fronts
         weights = torch.tensor([COLOR_WEIGHT] * 3 + [1.0])[:, None, None]
-        wanted = centered(picture[None].float(), size=SIZE)[0]
-        away = ((self._fronts - wanted).square() * weights).mean((2, 3, 4))
-        least, which = away.min(1)
-        best = least.argsort()[:n].tolist()
-        return [
-            Resemblance(self._memory.objects[i].name, adapted(self._views(i, int(which[i])), picture), float(least[i]))
-            for i in best
-        ]
+        wanted = centered(picture[None], size=SIZE)[0]
+        away = ((fronts - wanted).square() * weights).sum((2, 3, 4))
+        away = away / ((fronts[:, :, 3] + 1).sum((2, 3)) + (wanted[3] + 1).sum())
+        least, which = torch.where(usable, away, torch.inf).min(1)
+        best = least.argsort()[:NUM_ASKED]
+        framed = centered(picture[None], size=size)[0]
+        sets = torch.stack([adapted(self._views(i, int(which[i])), framed) for i in best.tolist()])
+        share = (least[best] + CLOSE) ** -POWER
+        usual = torch.einsum("n,nvchw->vchw", share / share.sum(), sets)
+        first = int(best[0])
+        return Resemblance(self._memory.objects[first].name, completed(usual, image), float(least[first]))
 
     def _views(self, index: int, which: int) -> Float[Tensor, "5 4 S S"]:
         order, turned_over = SETS[which]
@@ -65,12 +81,35 @@ class Resembling:
         return to_signal(views[:, :3], views[:, 3:])
 
     @cached_property
-    def _fronts(self) -> Float[Tensor, "N 4 4 s s"]:
-        sets = []
+    def _fronts(self) -> tuple[Float[Tensor, "N k 4 s s"], Bool[Tensor, "N k"]]:
+        sets, usable = [], []
         for which in range(len(SETS)):
             fronts = torch.stack([self._views(i, which)[0] for i in range(len(self._memory.objects))])
             sets.append(centered(fronts, size=SIZE))
-        return torch.stack(sets, 1)
+            usable.append((fronts[:, 3] > 0).sum((1, 2)) >= LEAST_PIXELS)
+        return torch.stack(sets, 1), torch.stack(usable, 1)
+
+
+def completed(usual: Float[Tensor, "5 4 S S"], image: SourceImage) -> Float[Tensor, "5 4 S S"]:
+    """What a picture says for certain, put in: its front, the outline of the back, and roughly the colours of the sides."""
+    size = usual.shape[-1]
+    front = place_picture(image, usual[0], size=size)
+    out = usual.clone()
+    # from far away the back has the outline of the front; what it shows there nobody knows
+    out[0], out[2] = front, front.flip(-1)
+    rgb, alpha = from_signal(out)
+    covered = alpha[0].sum(2)
+    rows = ((rgb[0] * alpha[0]).sum(2) / covered.clamp_min(1e-3)).float()
+    known = (covered[0] > 0.5).nonzero()[:, 0]
+    if len(known):
+        nearest = (torch.arange(size)[:, None] - known).abs().argmin(1)
+        beside = rows[:, known[nearest], None]
+        for side in (RIGHT, LEFT):
+            rgb[side] = ROW_SHARE * beside + (1 - ROW_SHARE) * rgb[side]
+    # a mean of outlines is soft; where more than half are covered, it is
+    for side in (RIGHT, LEFT, ABOVE):
+        alpha[side] = (4 * (alpha[side] - 0.5) + 0.5).clamp(0, 1)
+    return to_signal(rgb, alpha)
 
 
 def adapted(signals: Float[Tensor, "5 4 S S"], picture: Float[Tensor, "4 H W"]) -> Float[Tensor, "5 4 S S"]:

@@ -40,7 +40,7 @@ PLACED_FROM = 0.4
 """Share of the steps after which the front view is the picture itself."""
 MOST_CANDIDATES = 16
 RESEMBLING_STRENGTH = 0.8
-"""How much of an object that looks like the picture is given up."""
+"""How much is given up of what objects of the picture's outline usually look like."""
 RECALL_STRENGTH, LEAST_RECALL = 0.5, 0.4
 """How much of a recalled object is given up, and how well its caption has to fit the prompt."""
 
@@ -196,8 +196,8 @@ class StarterGenerator:
         if self.memory is None or self._resembling is None or not request.recall or request.start is not None:
             return []
         if request.image is not None:
-            picture = to_signal(request.image.rgb.float(), request.image.alpha.float())
-            return [(thing.name, thing.signals) for thing in self._resembling(picture, request.candidates)]
+            usual = self._resembling(request.image)
+            return [(usual.name, usual.signals)] * request.candidates
         generator = _seeded(request.seed, MOST_CANDIDATES)
         found = self.memory.recall(request.prompt, request.candidates, generator)
         # the second best only where it is nearly as good: another noun is another thing

@@ -1,0 +1,51 @@
+"""Boxes, windows and pictures in their place."""
+
+import pytest
+import torch
+
+from mvgamba.multiview.placing import boxes, centered, place_picture, sampled
+from mvgamba.multiview.starter_network import from_signal, to_signal
+from mvgamba.types import SourceImage
+
+
+def block(*, rows, columns, size=64, color=(1.0, 0.0, 0.0)):
+    alpha = torch.zeros(1, size, size)
+    alpha[:, slice(*rows), slice(*columns)] = 1
+    return to_signal(torch.tensor(color)[:, None, None].expand(3, size, size), alpha)
+
+
+def test_boxes_are_in_pixels_and_the_frame_where_nothing_is():
+    covered = torch.zeros(2, 10, 20, dtype=torch.bool)
+    covered[0, 3:7, 5:16] = True
+    low, high = boxes(covered)
+    assert low.tolist() == [[5, 3], [0, 0]] and high.tolist() == [[16, 7], [20, 10]]
+
+
+def test_a_window_of_the_whole_frame_changes_nothing():
+    signal = block(rows=(8, 30), columns=(20, 60))
+    same = sampled(signal[None], torch.tensor([[32.0, 32.0]]), torch.tensor([[64.0, 64.0]]), size=64)
+    torch.testing.assert_close(same[0], signal, atol=1e-5, rtol=0)
+
+
+def test_outside_the_frame_is_nothing():
+    full = to_signal(torch.ones(3, 16, 16), torch.ones(1, 16, 16))
+    wide = sampled(full[None], torch.tensor([[8.0, 8.0]]), torch.tensor([[32.0, 32.0]]), size=16)
+    _, alpha = from_signal(wide[0])
+    assert bool((alpha[0, :3] == 0).all()) and bool((alpha[0, 5:11, 5:11] == 1).all())
+
+
+@pytest.mark.parametrize(("rows", "columns"), [((8, 30), (20, 60)), ((0, 64), (30, 34)), ((40, 60), (1, 9))])
+def test_a_centred_object_fills_four_fifths(rows, columns):
+    low, high = boxes(centered(block(rows=rows, columns=columns)[None], size=80)[:, 3] > 0)
+    assert float((high - low).max()) == pytest.approx(64, abs=1.5)
+    assert torch.allclose((low + high) / 2, torch.full((1, 2), 40.0), atol=1)
+
+
+def test_a_large_picture_is_averaged_not_picked_from():
+    size = 512
+    stripes = torch.zeros(3, size, size)
+    stripes[0, :, ::2] = 1
+    front = block(rows=(16, 48), columns=(16, 48))
+    color, alpha = from_signal(place_picture(SourceImage(stripes, torch.ones(1, size, size)), front, size=64))
+    inside = color[0, 20:44, 20:44]
+    assert float((inside - 0.5).abs().max()) < 0.05 and bool((alpha[0, 20:44, 20:44] == 1).all())
