@@ -1,0 +1,148 @@
+"""Small random checkpoints with the published layouts: folders of components, and original single files."""
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
+
+from mvgamba.multiview.mvdream.unet import MultiViewUNet
+
+WORDS = 24
+"""Length of a prompt in tokens."""
+TEXT_WIDTH = 64
+UNET: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 64,
+    "attention_resolutions": [2, 1],
+    "num_res_blocks": 1,
+    "channel_mult": [1, 2],
+    "num_head_channels": 64,
+    "transformer_depth": 1,
+    "context_dim": TEXT_WIDTH,
+    "use_checkpoint": False,
+    "camera_dim": 16,
+}
+"""As `unet/config.json` is published, but narrower."""
+VAE: dict[str, Any] = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "block_out_channels": [32, 32, 32, 32],
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "sample_size": 256,
+    "scaling_factor": 0.18215,
+}
+TEXT = CLIPTextConfig(
+    vocab_size=80,
+    hidden_size=TEXT_WIDTH,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=1,
+    max_position_embeddings=WORDS,
+    hidden_act="gelu",
+)
+VISION = CLIPVisionConfig(
+    hidden_size=80,
+    intermediate_size=96,
+    num_hidden_layers=3,
+    num_attention_heads=1,
+    patch_size=14,
+    image_size=56,
+    hidden_act="gelu",
+)
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Letters only, and the special words of Stable Diffusion 2.1, which pads with an exclamation mark."""
+    folder.mkdir(parents=True)
+    letters = ["!", *string.ascii_lowercase, ",", *(f"{c}</w>" for c in ["!", *string.ascii_lowercase, ",", "3"]), "3"]
+    words = [*letters, "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+    special |= {"pad_token": "!"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(special))
+    config = special | {"model_max_length": WORDS, "do_lower_case": True, "tokenizer_class": "CLIPTokenizer"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+
+def random_module(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Weights of a size at which every one shows in the output."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in module.named_parameters():
+        noise = torch.randn(value.shape, generator=generator)
+        is_norm = "norm" in name or value.ndim == 1
+        value.data = (
+            (1.0 + 0.1 * noise) if is_norm and name.endswith("weight") else 0.5 * noise / noise[0].numel() ** 0.5
+        )
+    return module.eval()
+
+
+def published_folder(folder: Path, *, images: bool, half: bool = True, pickled: bool = False) -> Path:
+    """Every file that the released pipeline's `save_pretrained` wrote, with its names of classes and of keys."""
+    dtype = torch.float16 if half else torch.float32
+    unet_config = UNET | ({"ip_dim": 3} if images else {})
+    unet = MultiViewUNet(**_ours(unet_config), **({"feature_width": 80, "resampler_heads": 2} if images else {}))
+    parts: dict[str, tuple[torch.nn.Module, str, dict[str, Any]]] = {
+        "unet": (unet, "diffusion_pytorch_model", unet_config | {"_class_name": "MultiViewUNetModel"}),
+        "vae": (AutoencoderKL(**VAE), "diffusion_pytorch_model", VAE | {"_class_name": "AutoencoderKL"}),
+        "text_encoder": (CLIPTextModel(TEXT), "model", TEXT.to_dict()),
+    }
+    if images:
+        parts["image_encoder"] = (CLIPVisionModel(VISION), "model", VISION.to_dict())
+    for name, (module, stem, config) in parts.items():
+        tensors = {k: v.to(dtype).contiguous() for k, v in random_module(module).state_dict().items()}
+        prefix = {"text_encoder": "text_model.", "image_encoder": "vision_model."}.get(name, "")
+        tensors = {prefix + k.removeprefix(prefix): v for k, v in tensors.items()}
+        if prefix:
+            tensors[f"{prefix}embeddings.position_ids"] = torch.arange(WORDS)[None]
+        write_component(folder / name, stem, tensors, config, pickled=pickled)
+    write_tokenizer(folder / "tokenizer")
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000}
+    ddim = noise | {"steps_offset": 1, "clip_sample": False, "set_alpha_to_one": False, "prediction_type": "epsilon"}
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(ddim | {"_class_name": "DDIMScheduler"}))
+    index: dict[str, Any] = {
+        "_class_name": "MVDreamPipeline",
+        "_diffusers_version": "0.25.1",
+        "feature_extractor": ["transformers", "CLIPImageProcessor"] if images else [None, None],
+        "image_encoder": ["transformers", "CLIPVisionModel"] if images else [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["mv_unet", "MultiViewUNetModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+    if images:
+        (folder / "feature_extractor").mkdir()
+        mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+        processor = {"crop_size": {"height": 56, "width": 56}, "size": {"shortest_edge": 56}, "resample": 3}
+        processor |= {"image_mean": mean, "image_std": std, "image_processor_type": "CLIPImageProcessor"}
+        (folder / "feature_extractor" / "preprocessor_config.json").write_text(json.dumps(processor))
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+def write_component(
+    folder: Path, stem: str, tensors: dict[str, Tensor], config: dict[str, Any], *, pickled: bool = False
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config, default=str))
+    if pickled:
+        torch.save(tensors, folder / f"{'pytorch_model' if stem == 'model' else stem}.bin")
+    else:
+        save_file(tensors, folder / f"{stem}.safetensors")
+
+
+def _ours(config: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in config.items() if k not in ("image_size", "use_checkpoint")}
