@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from mvgamba.multiview.mvdream.unet import MultiViewUNet
 
+SIZE = 64
+"""Pixels along an edge of the pictures."""
 WORDS = 24
 """Length of a prompt in tokens."""
 TEXT_WIDTH = 64
@@ -21,7 +23,7 @@ UNET: dict[str, Any] = {
     "in_channels": 4,
     "out_channels": 4,
     "model_channels": 64,
-    "attention_resolutions": [2, 1],
+    "attention_resolutions": [2],
     "num_res_blocks": 1,
     "channel_mult": [1, 2],
     "num_head_channels": 64,
@@ -39,7 +41,7 @@ VAE: dict[str, Any] = {
     "block_out_channels": [32, 32, 32, 32],
     "layers_per_block": 1,
     "latent_channels": 4,
-    "sample_size": 256,
+    "sample_size": SIZE,
     "scaling_factor": 0.18215,
 }
 TEXT = CLIPTextConfig(
@@ -142,6 +144,93 @@ def write_component(
         torch.save(tensors, folder / f"{'pytorch_model' if stem == 'model' else stem}.bin")
     else:
         save_file(tensors, folder / f"{stem}.safetensors")
+
+
+def single_file(folder: Path, *, images: bool) -> Path:
+    """An original checkpoint as MVDream and ImageDream published theirs, with the weights of a `published_folder`."""
+    vae, clip = ("vae_model.", "clip_model.model.") if images else ("first_stage_model.", "cond_stage_model.model.")
+    tensors = {name: load_file(path) for name, path in _component_files(folder)}
+    out = {f"model.diffusion_model.{k}": v for k, v in tensors["unet"].items()}
+    out |= {vae + ldm_vae_name(k): _as_pixel_convolution(k, v) for k, v in tensors["vae"].items()}
+    text = {k.removeprefix("text_model."): v for k, v in tensors["text_encoder"].items() if "position_ids" not in k}
+    out |= {clip + k: v for k, v in open_clip_names(text, TEXT_OUTSIDE).items()}
+    # the last block is there and is not used
+    last = [k for k in out if k.startswith(f"{clip}transformer.resblocks.{TEXT.num_hidden_layers - 1}.")]
+    renumbered = {
+        k.replace(f"resblocks.{TEXT.num_hidden_layers - 1}.", f"resblocks.{TEXT.num_hidden_layers}."): k for k in last
+    }
+    out |= {new: torch.full_like(out[old], 3.0) for new, old in renumbered.items()}
+    out[f"{clip}text_projection"], out[f"{clip}logit_scale"] = torch.ones(TEXT_WIDTH, 8), torch.ones(())
+    if images:
+        vision = {k.removeprefix("vision_model."): v for k, v in tensors["image_encoder"].items()}
+        vision = {k: v for k, v in vision.items() if "position_ids" not in k}
+        out |= {f"{clip}visual.{k}": v for k, v in open_clip_names(vision, VISION_OUTSIDE).items()}
+        out[f"{clip}visual.proj"] = torch.ones(80, 8)
+    out |= {"betas": torch.ones(1000), "alphas_cumprod": torch.ones(1000), "sqrt_alphas_cumprod": torch.ones(1000)}
+    path = folder.parent / f"sd-v2.1-base-4view{'-ipmv' if images else ''}.pt"
+    torch.save(out, path)
+    if not (folder.parent / "tokenizer").exists():
+        write_tokenizer(folder.parent / "tokenizer")
+    return path
+
+
+def _component_files(folder: Path) -> list[tuple[str, Path]]:
+    return [(p.parent.name, p) for p in sorted(folder.glob("*/*.safetensors"))]
+
+
+def ldm_vae_name(key: str) -> str:
+    """The name in the original autoencoder of one in `diffusers`."""
+    side, _, rest = key.partition(".")
+    words = rest.split(".")
+    if words[0] == "down_blocks":
+        part = ["block", words[3]] if words[2] == "resnets" else ["downsample"]
+        rest = ".".join(["down", words[1], *part, *words[4:]])
+    elif words[0] == "up_blocks":
+        part = ["block", words[3]] if words[2] == "resnets" else ["upsample"]
+        rest = ".".join(["up", str(len(VAE["block_out_channels"]) - 1 - int(words[1])), *part, *words[4:]])
+    elif words[:2] == ["mid_block", "resnets"]:
+        rest = ".".join(["mid", f"block_{int(words[2]) + 1}", *words[3:]])
+    elif words[:2] == ["mid_block", "attentions"]:
+        names = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out": "proj_out"}
+        rest = ".".join(["mid", "attn_1", names[words[3]], words[-1]])
+    elif words[0] == "conv_norm_out":
+        rest = f"norm_out.{words[1]}"
+    return f"{side}.{rest}".replace("conv_shortcut", "nin_shortcut")
+
+
+def _as_pixel_convolution(key: str, value: Tensor) -> Tensor:
+    return value[:, :, None, None] if ".attentions." in key and value.ndim == 2 else value
+
+
+TEXT_OUTSIDE = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.weight": "ln_final.weight",
+    "final_layer_norm.bias": "ln_final.bias",
+}
+VISION_OUTSIDE = {
+    "embeddings.class_embedding": "class_embedding",
+    "embeddings.patch_embedding.weight": "conv1.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "pre_layrnorm.weight": "ln_pre.weight",
+    "pre_layrnorm.bias": "ln_pre.bias",
+    "post_layernorm.weight": "ln_post.weight",
+    "post_layernorm.bias": "ln_post.bias",
+}
+_INSIDE = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+_INSIDE |= {"self_attn.out_proj": "attn.out_proj"}
+
+
+def open_clip_names(weights: dict[str, Tensor], outside: dict[str, str]) -> dict[str, Tensor]:
+    """Names of `transformers` -> those of OpenCLIP, with the three projections in one."""
+    out = {outside[k]: v for k, v in weights.items() if k in outside}
+    layers = {k.split(".")[2] for k in weights if k.startswith("encoder.layers.")}
+    for n in layers:
+        old, new = f"encoder.layers.{n}.", f"transformer.resblocks.{n}."
+        for end in ("weight", "bias"):
+            out |= {f"{new}{b}.{end}": weights[f"{old}{a}.{end}"] for a, b in _INSIDE.items()}
+            out[f"{new}attn.in_proj_{end}"] = torch.cat([weights[f"{old}self_attn.{c}_proj.{end}"] for c in "qkv"])
+    return out
 
 
 def _ours(config: dict[str, Any]) -> dict[str, Any]:
