@@ -15,6 +15,8 @@ from mvgamba.commands.options import EXIT_FAILED, Subparsers, user_weights
 
 if TYPE_CHECKING:
     from mvgamba.weights import Weights
+    from mvgamba.weights.hub import Record
+    from mvgamba.weights.user import Licensed
 
 
 def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
@@ -44,6 +46,16 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     _add_entry_options(take)
     take.set_defaults(run=_import)
 
+    generator = weights.add_parser(
+        "import-generator",
+        parents=[common],
+        help="take in a folder of MVDream or ImageDream",
+        description="Check a folder with the published layout, key by key, and keep a copy in your folder of weights.",
+    )
+    generator.add_argument("folder", type=Path, help="with model_index.json, unet/, vae/ and so on")
+    generator.add_argument("--accept-licence", action="store_true", help="do not ask, for scripts")
+    generator.set_defaults(run=_import_generator)
+
 
 def _add_entry_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="N", help="what a file is called from now on (default: as the file)")
@@ -53,6 +65,7 @@ def _add_entry_options(parser: argparse.ArgumentParser) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     from mvgamba.weights import default, known
+    from mvgamba.weights.hub import models_there, read_record
 
     folder = user_weights()
     for weights in known(folder):
@@ -71,6 +84,12 @@ def _list(args: argparse.Namespace) -> int:
             mark = ", used by default" if used else ""
             print(f"{weights.name}  ({weights.kind} {weights.model}, {size}, {weights.licence}{mark})")
             print(f"  {weights.about}\n  {weights.path}")
+    for model in models_there(folder):
+        record = read_record(model)
+        facts = {"name": record.name, "kind": "generator", "is_there": model.name == record.name, "path": str(model)}
+        facts |= {"bytes": record.size, "revision": record.revision, "licence": record.licence}
+        state = f"{record.size / 2**20:.1f} MiB" if facts["is_there"] else "not pulled whole: run pull again"
+        print(json.dumps(facts) if args.json else f"{record.name}  (generator, {state}, {record.licence})\n  {model}")
     return 0
 
 
@@ -81,6 +100,7 @@ def _absence(weights: "Weights") -> str:
 def _verify(args: argparse.Namespace) -> int:
     from mvgamba.errors import WeightsCorrupt, WeightsMissing
     from mvgamba.weights import known, verified
+    from mvgamba.weights.hub import models_there, verify_model
 
     wrong = 0
     for weights in known(user_weights()):
@@ -93,16 +113,28 @@ def _verify(args: argparse.Namespace) -> int:
             except (WeightsMissing, WeightsCorrupt) as error:
                 wrong, said = wrong + 1, str(error)
         print(json.dumps({"name": weights.name, "said": said}) if args.json else f"{weights.name}: {said}")
+    for model in models_there(user_weights()):
+        said = "not pulled whole: run pull again"
+        if model.suffix != ".partial":
+            try:
+                verify_model(model)
+                said = "whole"
+            except (WeightsMissing, WeightsCorrupt) as error:
+                wrong, said = wrong + 1, str(error)
+        print(json.dumps({"name": model.name, "said": said}) if args.json else f"{model.name}: {said}")
     return EXIT_FAILED if wrong else 0
 
 
 def _pull(args: argparse.Namespace) -> int:
     from mvgamba.weights.download import is_url
+    from mvgamba.weights.hub import HUB_MODELS
     from mvgamba.weights.pull import check_pullable, entry_named, pull
 
     folder = user_weights()
     if is_url(args.what):
         return _pull_url(args, folder)
+    if args.what in HUB_MODELS:
+        return _pull_model(args, folder)
     entry = entry_named(args.what, folder, offline=args.offline)
     check_pullable(entry, offline=args.offline)
     _agree(args, entry, folder)
@@ -140,6 +172,44 @@ def _pull_url(args: argparse.Namespace, folder: Path) -> int:
         arrived.unlink(missing_ok=True)
 
 
+def _pull_model(args: argparse.Namespace, folder: Path) -> int:
+    from mvgamba.weights.hub import HUB_MODELS, pull_model
+
+    if args.offline is not None:
+        return _take_in_generator(args, args.offline, folder)
+    model = HUB_MODELS[args.what]
+    _agree(args, model, folder)
+    with _bytes(args) as report:
+        record = pull_model(model, folder, report=report)
+    _say_generator(args, record, folder)
+    return 0
+
+
+def _import_generator(args: argparse.Namespace) -> int:
+    return _take_in_generator(args, args.folder, user_weights())
+
+
+def _take_in_generator(args: argparse.Namespace, source: Path, folder: Path) -> int:
+    from mvgamba.multiview.mvdream.generator import check_folder
+    from mvgamba.weights.hub import HUB_MODELS, take_in_model
+
+    name = check_folder(source)
+    _agree(args, HUB_MODELS[name], folder)
+    _say_generator(args, take_in_model(source, name, folder, licence=HUB_MODELS[name].licence), folder)
+    return 0
+
+
+def _say_generator(args: argparse.Namespace, record: "Record", folder: Path) -> None:
+    from mvgamba.weights.hub import folder_of
+
+    path = folder_of(record.name, folder)
+    if args.json:
+        facts = {"name": record.name, "revision": record.revision, "files": len(record.files), "bytes": record.size}
+        print(json.dumps({"event": "done", "path": str(path), **facts}), flush=True)
+    else:
+        print(f"{path}\n  {len(record.files)} files, {record.size / 2**20:.1f} MiB, revision {record.revision}")
+
+
 def _import(args: argparse.Namespace) -> int:
     return _take_in(args, args.file, user_weights(), name=args.name, kind=args.kind, origin=None)
 
@@ -156,7 +226,7 @@ def _take_in(
     return 0
 
 
-def _agree(args: argparse.Namespace, entry: "Weights", folder: Path) -> None:
+def _agree(args: argparse.Namespace, entry: "Licensed", folder: Path) -> None:
     """Ask for the licence, once. Raises: Unavailable, if it is refused or nobody can be asked."""
     from mvgamba.errors import Unavailable
     from mvgamba.weights.user import accept, has_accepted

@@ -82,6 +82,23 @@ def download(
     settle(partial, target, sha256, origin=url)
 
 
+def fetch_bytes(url: str, *, limit: int, timeout: float = 30.0) -> bytes:
+    """A small file, in one go. Raises: InvalidInput, Unavailable."""
+    check_url(url)
+    request = urllib.request.Request(url, headers={"User-Agent": "mvgamba", "Accept-Encoding": "identity"})
+    try:
+        with _opener(url).open(request, timeout=timeout) as response:
+            data: bytes = response.read(limit + 1)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise Unavailable(f"{url} answered {error.code} {error.reason}.") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise Unavailable(f"{url} cannot be reached ({getattr(error, 'reason', error)}). Check the network.") from error
+    if len(data) > limit:
+        raise Unavailable(f"{url} is larger than the {limit / 2**20:.0f} MiB that are expected at most.")
+    return data
+
+
 def copy(source: Path, target: Path, sha256: str) -> None:
     """The same from a folder. Raises: Unavailable, WeightsCorrupt, DiskFull, OutputFailed."""
     if not source.is_file():

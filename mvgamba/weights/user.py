@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from mvgamba.errors import DiskFull, OutputFailed
 from mvgamba.weights import MANIFEST, Weights, users
@@ -61,12 +62,24 @@ def write_card(weights: Weights, user_folder: Path, facts: Mapping[str, str]) ->
         replace_text(user_folder / f"{weights.name}.md", "\n".join(lines) + "\n")
 
 
-def has_accepted(weights: Weights, user_folder: Path) -> bool:
+@runtime_checkable
+class Licensed(Protocol):
+    """What has a licence to accept: a file of weights, or a model of many files."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
+    @property
+    def about(self) -> str: ...
+
+
+def has_accepted(weights: Licensed, user_folder: Path) -> bool:
     """Whether the user has accepted this licence of these weights before."""
     return _accepted(user_folder).get(weights.name) == weights.licence
 
 
-def accept(weights: Weights, user_folder: Path) -> None:
+def accept(weights: Licensed, user_folder: Path) -> None:
     """Remember that the user accepted. Raises: OutputFailed, DiskFull."""
     with writing_to(user_folder):
         table = _accepted(user_folder) | {weights.name: weights.licence}

@@ -243,6 +243,21 @@ def _from_settings(settings: GeneratorSettings, recipe: Recipe) -> PublishedGene
     return PublishedGenerator(pipeline, recipe, weights=path.name, warning=placement.warning)
 
 
+def check_folder(folder: Path) -> str:
+    """`mvdream` or `imagedream`, for a folder with the published layout in which every key has its place.
+
+    Raises: Unavailable, WeightsMissing, WeightsCorrupt.
+    """
+    require_libraries()
+    from mvgamba.multiview.mvdream.loading import check_parts, parts_of_folder
+
+    if not folder.is_dir():
+        raise WeightsMissing(f"There is no folder {folder}.")
+    parts = parts_of_folder(folder)
+    check_parts(parts)
+    return MVDREAM.name if parts.feature_extractor is None else IMAGEDREAM.name
+
+
 def weights_path(settings: GeneratorSettings, recipe: Recipe) -> Path:
     """The given file or folder, else the one that was pulled. Raises: WeightsMissing."""
     if settings.weights is not None:

@@ -41,7 +41,7 @@ from mvgamba.multiview.mvdream.settings_of import (
     vae_settings,
     vision_settings,
 )
-from mvgamba.multiview.mvdream.state_files import fill, find_weights, read_tensors, renamed
+from mvgamba.multiview.mvdream.state_files import fill, find_weights, fitting, read_tensors, renamed
 from mvgamba.multiview.mvdream.unet import MultiViewUNet
 
 log = logging.getLogger(__name__)
@@ -93,6 +93,12 @@ def load_pipeline(
     else:
         pipeline.to(placement.device)
     return pipeline, placement
+
+
+def check_parts(parts: Parts) -> None:
+    """Raises: WeightsCorrupt, unless every key of every part has its place."""
+    for name, module in parts.modules.items():
+        fitting(module, parts.weights[name], name=name)
 
 
 def parts_of_folder(folder: Path) -> Parts:

@@ -59,11 +59,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return content
 
 
-def fill(module: nn.Module, weights: Mapping[str, Tensor], *, dtype: torch.dtype, name: str) -> None:
-    """Give a module without storage its weights.
+def fitting(module: nn.Module, weights: Mapping[str, Tensor], *, name: str) -> dict[str, Tensor]:
+    """The weights under the keys of a module: all of them, each with its shape, none left over.
 
-    Keys must be those of the module, each with its shape, none left over. A prefix that older versions of `transformers` put
-    before every key, or newer ones no longer do, is seen to.
+    A prefix that older versions of `transformers` put before every key, or newer ones no longer do, is seen to.
     Raises: WeightsCorrupt, naming the first keys that are wrong.
     """
     expected = {key: tuple(value.shape) for key, value in module.state_dict().items()}
@@ -83,14 +82,18 @@ def fill(module: nn.Module, weights: Mapping[str, Tensor], *, dtype: torch.dtype
     ]
     if said:
         raise WeightsCorrupt(f"The weights of {name} are not those of this network: {'; '.join(said)}.")
+    return given
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], *, dtype: torch.dtype, name: str) -> None:
+    """Give a module without storage its weights, see `fitting`. Raises: WeightsCorrupt, also for numbers that are not finite."""
     ready = {}
-    for key, shape in expected.items():
-        value = given[key]
+    for key, value in fitting(module, weights, name=name).items():
         if not value.is_floating_point():
-            raise WeightsCorrupt(f"{key} {shape} of {name} holds {value.dtype}, expected floating point numbers.")
+            raise WeightsCorrupt(f"{key} of {name} holds {value.dtype}, expected floating point numbers.")
         ready[key] = value.to(dtype)
         if not bool(torch.isfinite(ready[key]).all()):
-            raise WeightsCorrupt(f"{key} {shape} of {name} holds numbers that are not finite.")
+            raise WeightsCorrupt(f"{key} {tuple(value.shape)} of {name} holds numbers that are not finite.")
     module.load_state_dict(ready, assign=True)
     module.requires_grad_(False).eval()
     log.debug("%s: %d tensors", name, len(ready))
