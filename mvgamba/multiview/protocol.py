@@ -68,7 +68,7 @@ class MultiviewGenerator(Protocol):
 
     @property
     def cameras(self) -> Cameras:
-        """That it makes views for, about the object in the unit ball; the front one at the horizon."""
+        """That it makes views for where nothing else is asked for, about the object in the unit ball."""
         ...
 
     def generate(

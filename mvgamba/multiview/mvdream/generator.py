@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mvgamba.cameras import orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidImage, InvalidInput, OutOfMemory, Unavailable, WeightsMissing
-from mvgamba.multiview.mvdream.agreement import silhouette_agreement
+from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.mvdream.camera_code import check_looks_at_origin
 from mvgamba.multiview.mvdream.guidance import rough_rgb
 from mvgamba.multiview.mvdream.plain_background import cut_out
@@ -94,6 +94,11 @@ class PublishedGenerator:
         self.pipeline, self.recipe, self.weights = pipeline, recipe, weights
         self.warning, self.full_previews = warning, full_previews
 
+    @property
+    def cameras(self) -> Cameras:
+        """See the protocol; at the elevation of the published scripts."""
+        return self._rig(self.recipe.elevation)
+
     def generate(
         self, request: ViewsRequest, *, preview: Preview | None = None, cancel: CancelToken | None = None
     ) -> GeneratedViews:
@@ -139,7 +144,7 @@ class PublishedGenerator:
                     **arguments,
                 )
             views = _posed(result.images, cameras)
-            score = silhouette_agreement(views) if request.candidates > 1 else 1.0
+            score = float(hull_agreement(views).min()) if request.candidates > 1 else 1.0
             scores.append(score)
             if best is None or score > best[0]:
                 best = (score, seed, views)
@@ -188,9 +193,11 @@ class PublishedGenerator:
             warnings.append(
                 f"The cameras stand at {math.degrees(elevation):.0f} degrees; the network was trained from 0 to 30."
             )
-        turns = [2 * math.pi * i / NUM_VIEWS for i in range(NUM_VIEWS)]
-        rig = orbit_cameras(turns, [elevation] * NUM_VIEWS, radius=DISTANCE, fovy=FOVY, height=size, width=size)
-        return rig, elevation
+        return self._rig(elevation), elevation
+
+    def _rig(self, elevation: float) -> Cameras:
+        turns, size = [2 * math.pi * i / NUM_VIEWS for i in range(NUM_VIEWS)], self.pipeline.size
+        return orbit_cameras(turns, [elevation] * NUM_VIEWS, radius=DISTANCE, fovy=FOVY, height=size, width=size)
 
     def _prompt(self, prompt: str, warnings: list[str]) -> str:
         prompt = prompt.strip()

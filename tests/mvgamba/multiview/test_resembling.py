@@ -26,12 +26,13 @@ def overlap(one, other):
 
 def test_a_picture_of_a_remembered_object_brings_back_that_object(memory, resembling):
     names = [o.name for o in memory.objects]
-    scores = []
+    scores, distances = [], []
     for index in range(5, len(names), 71):
         views = memory.views(index)
         found = resembling(SourceImage(views[0, :3], views[0, 3:]))
-        assert found.distance < 0.06, names[index]
+        distances.append(found.distance)
         scores.append(overlap(found.signals, to_signal(views[:, :3], views[:, 3:])))
+    assert sorted(distances)[len(distances) // 2] < 0.02
     assert float(torch.stack(scores).mean()) > 0.75
 
 

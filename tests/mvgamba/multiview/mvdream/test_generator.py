@@ -17,7 +17,6 @@ from mvgamba.errors import (
 )
 from mvgamba.multiview import GENERATORS
 from mvgamba.multiview.mvdream import generator as module
-from mvgamba.multiview.mvdream.agreement import silhouette_agreement
 from mvgamba.multiview.mvdream.generator import IMAGEDREAM, MVDREAM, PublishedGenerator
 from mvgamba.multiview.mvdream.placement import GIB, place
 from mvgamba.multiview.protocol import GeneratorSettings, MultiviewGenerator, ViewsRequest
@@ -185,18 +184,3 @@ def test_memory_that_runs_out_later_is_named_too(text, monkeypatch, error):
     monkeypatch.setattr(text.pipeline.unet, "forward", fail)
     with pytest.raises(OutOfMemory, match="ran out while views were made"):
         text.generate(ViewsRequest(prompt="a chair", **SMALL))
-
-
-def test_silhouettes_of_one_solid_agree_and_a_wrong_one_does_not(rig):
-    """A ball of radius 0.5 seen from 2.53 has an outline of tan(asin(0.5 / 2.53)) times the focal length."""
-    y, x = torch.meshgrid(torch.arange(64) + 0.5, torch.arange(64) + 0.5, indexing="ij")
-    radius = float(rig.intrinsics[0, 0, 0]) * math.tan(math.asin(0.5 / 2.53))
-    ball = (torch.hypot(x - 32, y - 32) < radius).float().expand(4, 1, 64, 64)
-    views = PosedViews(ball.expand(4, 3, 64, 64), ball, rig)
-    assert silhouette_agreement(views) > 0.95
-    high = ball.clone()
-    high[1] = high[1].roll(-14, dims=-2)
-    assert silhouette_agreement(dataclasses.replace(views, alpha=high)) < 0.6
-    empty = ball.clone()
-    empty[2] = 0
-    assert silhouette_agreement(dataclasses.replace(views, alpha=empty)) == 0.0
