@@ -18,6 +18,8 @@ class GeneratorSettings:
     weights_folder: Path | None = None
     """Of the user; what lies there is looked at beside what comes with the package."""
     device: str = "cpu"
+    adapters: tuple[Path, ...] = ()
+    """Files of `mvgamba train personalise`, added to the weights one after the other."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from mvgamba.cameras import orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
+from mvgamba.multiview.lora import add_adapter, fingerprint, known_words, load_adapter
 from mvgamba.multiview.memory import StarterMemory, load_memory
 from mvgamba.multiview.placing import centered, place_picture
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
@@ -23,7 +25,7 @@ from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, samp
 from mvgamba.multiview.words import words_of
 from mvgamba.progress import CancelToken
 from mvgamba.types import Cameras, PosedViews, SourceImage
-from mvgamba.weights import default, verified
+from mvgamba.weights import default, shipped, verified
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +53,30 @@ def rig_cameras(elevation: float = 0.0, *, size: int = OUT_SIZE) -> Cameras:
     return orbit_cameras(list(AZIMUTHS), elevations, radius=DISTANCE, fovy=FOVY, height=size, width=size)
 
 
-def starter_from_settings(settings: GeneratorSettings) -> "StarterGenerator":
-    """Raises: WeightsMissing, WeightsCorrupt."""
-    found = default("generator", "starter", settings.weights_folder)
+def model_from_settings(settings: GeneratorSettings) -> tuple[StarterModel, str]:
+    """The weights as they are, without adapters, and what they are called. Raises: WeightsMissing, WeightsCorrupt."""
     if settings.weights is not None:
-        return StarterGenerator(load_starter(settings.weights), device=settings.device, weights=settings.weights.name)
+        return load_starter(settings.weights), settings.weights.name
+    found = default("generator", "starter", settings.weights_folder)
     if found is None:
         raise WeightsMissing("No weights of the starter generator are here. Install the package again, or train some.")
-    model = load_starter(verified(found))
-    # weights of the user's own were taught with objects of the user's own
-    memory = None if found.is_users else load_memory(settings.weights_folder)
-    return StarterGenerator(model, device=settings.device, weights=found.name, memory=memory)
+    return load_starter(verified(found)), found.name
+
+
+def starter_from_settings(settings: GeneratorSettings) -> "StarterGenerator":
+    """Raises: WeightsMissing, WeightsCorrupt, and InvalidInput for an adapter that is for another network."""
+    model, name = model_from_settings(settings)
+    adapters = [load_adapter(path) for path in settings.adapters]
+    base = fingerprint(model) if adapters else ""
+    for path, adapter in zip(settings.adapters, adapters, strict=True):
+        add_adapter(model, adapter, name=path.name)
+        if adapter.facts.get("base", base) != base:
+            log.warning("%s was trained on other weights than %s; what it adds may mean little.", path.name, name)
+    names = "+".join([name, *(path.name for path in settings.adapters)])
+    # other weights and adapters were taught with other objects
+    own = not adapters and name in {weights.name for weights in shipped()}
+    memory = load_memory(settings.weights_folder) if own else None
+    return StarterGenerator(model, device=settings.device, weights=names, words=known_words(adapters), memory=memory)
 
 
 class StarterGenerator:
@@ -69,15 +84,23 @@ class StarterGenerator:
 
     Args:
         weights: What they are called, for the facts of a result.
+        words: That adapters have taught the model, beside its vocabulary.
         memory: Of the objects that it was taught with; None for one that was taught with others.
     """
 
     name = "starter"
 
     def __init__(
-        self, model: StarterModel, *, device: str = "cpu", weights: str = "", memory: StarterMemory | None = None
+        self,
+        model: StarterModel,
+        *,
+        device: str = "cpu",
+        weights: str = "",
+        words: Sequence[str] = (),
+        memory: StarterMemory | None = None,
     ) -> None:
         self.model, self.device, self.weights, self.memory = model.to(device), device, weights, memory
+        self.words = frozenset(words)
         self._resembling = None if memory is None else Resembling(memory)
         self.size = model.config.network.image_size
 
@@ -232,7 +255,7 @@ class StarterGenerator:
         return PosedViews(rgb * (alpha > 0), alpha, resize_cameras(cameras, OUT_SIZE, OUT_SIZE))
 
     def _doubts(self, request: ViewsRequest) -> list[str]:
-        known = set(self.model.config.words.vocabulary)
+        known = self.words | set(self.model.config.words.vocabulary)
         said = words_of(request.prompt)
         strange = [word for word in said if word not in known]
         if request.prompt.strip() and not said:
