@@ -74,7 +74,31 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     memory.add_argument("--data", type=Path, required=True, metavar="SHARDS", help="folder of prompted samples")
     memory.add_argument("-o", "--out", type=Path, required=True, help="folder for the two files")
     memory.set_defaults(run=_write_memory)
+    _add_personalise(train, common)
     plan.add(train, common)
+
+
+def _add_personalise(train: Subparsers, common: argparse.ArgumentParser) -> None:
+    parser = train.add_parser(
+        "personalise",
+        parents=[common],
+        help="a word for one object, from a few pictures of it",
+        description="Teach the starter generator a new word: `a WORD NOUN` is then the object of the pictures.",
+    )
+    parser.add_argument("pictures", type=Path, nargs="*", help="3 to 8 RGBA pictures of the object, cut out")
+    parser.add_argument("--word", required=True, help="one that means nothing yet, such as sks")
+    parser.add_argument("--noun", required=True, help="what kind of thing it is, such as barrel")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="NAME.safetensors: what is added to the weights")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="of the starter generator, instead of its own")
+    parser.add_argument("--full", action="store_true", help="change all weights and write them all")
+    parser.add_argument("--rank", type=int, default=8, help="of the additions (default 8)")
+    parser.add_argument("--steps", type=int, default=200, help="(default 200)")
+    parser.add_argument("--rate", type=float, metavar="R", help="of learning (default 1e-3, with --full 3e-5)")
+    parser.add_argument("--keep", type=float, default=1.0, help="weight of the distance to the old weights (default 1)")
+    parser.add_argument("--prior", type=float, default=1.0, help="weight of views of other such things (default 1)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.set_defaults(run=_personalise)
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -156,6 +180,43 @@ def _write_memory(args: argparse.Namespace) -> int:
             print(json.dumps({"event": "done", "path": str(path), "bytes": size, "sha256": sha256}), flush=True)
         else:
             print(f"{path}: {size} bytes, SHA-256 {sha256}")
+    return 0
+
+
+def _personalise(args: argparse.Namespace) -> int:
+    from mvgamba.commands.options import user_weights
+    from mvgamba.commands.terminal import Interruptible
+    from mvgamba.errors import InvalidInput
+    from mvgamba.multiview.protocol import GeneratorSettings
+    from mvgamba.multiview.starter_generator import model_from_settings
+    from mvgamba.training.personalise import PersonaliseOptions, personalise, read_pictures
+
+    if args.out.suffix != ".safetensors":
+        raise InvalidInput(f"-o is {args.out}; its name must end in .safetensors.")
+    options = PersonaliseOptions(
+        full=args.full, rank=args.rank, steps=args.steps, learning_rate=args.rate, keep=args.keep, prior=args.prior,
+        seed=args.seed,
+    )  # fmt: skip
+    pictures = read_pictures(args.pictures)
+    model, _ = model_from_settings(GeneratorSettings(args.weights, user_weights(), args.device))
+
+    def report(step: int, losses: dict[str, float], seconds: float) -> None:
+        if args.json:
+            print(json.dumps({"step": step, "seconds_left": round(seconds), **losses}), flush=True)
+        else:
+            words = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+            print(f"step {step} of {options.steps}: {words}, {seconds:.0f} s left", file=sys.stderr, flush=True)
+
+    with Interruptible() as cancel:
+        made = personalise(
+            model.to(args.device), pictures, word=args.word, noun=args.noun, options=options, report=report, cancel=cancel
+        )  # fmt: skip
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    made.write(args.out)
+    if args.json:
+        print(json.dumps({"event": "done", "file": str(args.out), "warnings": list(made.warnings), **made.facts}))
+    else:
+        print(args.out)
     return 0
 
 
