@@ -47,7 +47,7 @@ def test_pictures_are_learned_and_the_given_network_stays_as_it_was():
     before = fingerprint(model)
     losses = {}
     for rate in (1e-9, 1e-2):  # the same random numbers, with and without learning
-        options = PersonaliseOptions(steps=20, prior=0.0, learning_rate=rate)
+        options = PersonaliseOptions(steps=20, batch_size=2, prior=0.0, learning_rate=rate)
         seen = losses[rate] = []
         made = personalise(
             model,
