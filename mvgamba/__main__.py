@@ -10,7 +10,7 @@ import os
 import sys
 
 from mvgamba import __version__
-from mvgamba.commands import doctor, evaluate, learn, prompt, robustness, views, weights
+from mvgamba.commands import doctor, evaluate, learn, prompt, robustness, views, vocabulary, weights
 from mvgamba.commands.options import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
 from mvgamba.errors import Cancelled, MVGambaError
 
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print JSON, one object a line, instead of text")
     common.add_argument("--verbose", action="store_true", help="log what happens to stderr")
-    for family in (prompt, views, evaluate, robustness, learn, weights, doctor):
+    for family in (prompt, views, vocabulary, evaluate, robustness, learn, weights, doctor):
         family.add(commands, common)
     return parser
 

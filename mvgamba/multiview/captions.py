@@ -7,11 +7,27 @@ before "with", "on" and their like. That is right for noun phrases, and those ar
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from mvgamba.multiview.words import pieces_of, words_of
+
+JOINED = {
+    ("hot", "dog"): "hotdog",
+    ("corn", "dog"): "corndog",
+    ("ice", "cream"): "icecream",
+    ("gingerbread", "man"): "gingerbreadman",
+    ("ferris", "wheel"): "ferriswheel",
+    ("onion", "ring"): "onionring",
+    ("onion", "rings"): "onionring",
+    ("candy", "bar"): "candybar",
+    ("cannon", "ball"): "cannonball",
+    ("rolling", "pin"): "rollingpin",
+    ("cookie", "cutter"): "cookiecutter",
+    ("orange", "fruit"): "orange",
+}
+"""Nouns of two words that are not a kind of the second: a hot dog is no dog. Written as one word they are the same."""
 
 
 def key_of(word: str) -> str:
@@ -39,7 +55,7 @@ def key_of(word: str) -> str:
 COLOR_NAMES = tuple(words_of("red orange yellow green teal blue purple pink brown tan cream white grey black"))
 COLOR_NAMES = (*COLOR_NAMES, "dark brown")
 """The colours that captions name."""
-_SEPARATORS = frozenset(
+SEPARATORS = frozenset(
     words_of(
         "with on in at under for from of over beside behind near by inside atop against without to into onto upon between through "
         "made full filled covered stacked mounted wearing holding carrying having has that which who whose is are"
@@ -56,7 +72,7 @@ _MEASURES = frozenset(
 """Before "of", these are how much of the thing there is, and what follows is the thing."""
 _PICTURES = frozenset(words_of("model picture photo photograph image drawing rendering render sculpture version"))
 """Before "of", these are how it is shown, which is not said of the thing at all."""
-_FILLERS = frozenset(
+FILLERS = frozenset(
     words_of(
         "a an the some this these my our your its it any and or mostly very really quite simple cartoon cartoonish stylised stylized low-poly "
         "lowpoly poly 3d asset please make me generate create draw show give want need i would like let us can you top cute nice"
@@ -76,7 +92,7 @@ _WORTH = {
 _UNKNOWN_WEIGHT = 0.4
 """Of a modifier that no caption has: nothing could match it."""
 LEAST_ALIKE = 0.5
-"""Of words that are taken for one another, see `CaptionIndex.near`."""
+"""Of words that are taken for one another, see `spelt_alike`."""
 
 
 @dataclass(frozen=True)
@@ -110,15 +126,15 @@ def phrase_of(text: str) -> Phrase:
     tail_colors: list[tuple[str, str]] = []
     along = False
     for part in re.split(r"[,;:.!?()\n]+", text):
-        for number, words in enumerate(_clauses(words_of(part))):
+        for number, words in enumerate(_clauses(_joined(words_of(part)))):
             named, rest = _colors_apart(words)
-            keys = [key_of(w) for w in rest if w not in _FILLERS]
+            keys = [key_of(w) for w in rest if w not in FILLERS]
             if not keys and not heads and named[-1:] == ["orange"]:
                 keys, named = ["orange"], named[:-1]  # the fruit
             along = along or (number > 0 and bool(heads))
             if along:
                 tail += keys
-                tail_colors += [(keys[-1], color) for color in named] if keys else []
+                tail_colors += _colored(words)
                 continue
             colors += named
             if heads:
@@ -129,13 +145,38 @@ def phrase_of(text: str) -> Phrase:
     return Phrase(tuple(heads), tuple(modifiers), tuple(tail), tuple(colors), tuple(tail_colors))
 
 
+def _colored(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Things and the colour before each: "pink icing and sprinkles" has pink icing, "red and white stripes" have both."""
+    found: list[tuple[str, str]] = []
+    run: list[str] = []
+    for word in [*words, "and"]:
+        named, rest = _colors_apart(run)
+        nouns = [w for w in rest if w not in FILLERS]
+        if word == "and" and nouns:
+            found += [(key_of(nouns[-1]), color) for color in named]
+            run = []
+        else:
+            run.append(word)
+    return found
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for word in words:
+        if found and (found[-1], word) in JOINED:
+            found[-1] = JOINED[found[-1], word]
+        else:
+            found.append(word)
+    return found
+
+
 def _clauses(words: Sequence[str]) -> list[list[str]]:
     """A sentence cut at its separators; what it is without is left out."""
     found: list[list[str]] = [[]]
     hidden = False
     for word in words:
         now = found[-1]
-        if word not in _SEPARATORS:
+        if word not in SEPARATORS:
             if not hidden:
                 now.append(word)
             continue
@@ -157,7 +198,7 @@ def _colors_apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if f"{before} {word}" in COLOR_NAMES:
             colors.append(f"{before} {word}")
             rest.pop()
-        elif word in COLOR_NAMES and not (word == "cream" and before in ("ice", "whipped", "sour")):
+        elif word in COLOR_NAMES and not (word == "cream" and before in ("whipped", "sour")):
             colors.append(word)
         else:
             rest.append(word)
@@ -232,14 +273,25 @@ class CaptionIndex:
         return {other: 0.8 * alike for other, alike in self.near(word) if alike >= LEAST_ALIKE}
 
     def near(self, word: str) -> list[tuple[str, float]]:
-        """Words that are spelt alike, the nearest first, with how alike they are: by pieces of words (Dice), by the order of their letters
-        (difflib), or because one is the end of the other, as in "bookshelf"."""
-        mine = frozenset(pieces_of(word))
-        alike = {w: 2 * len(mine & p) / (len(mine) + len(p)) for w, p in self._pieces.items() if mine & p}
+        """Words of the captions that are spelt alike, see `spelt_alike`."""
+        return spelt_alike(word, self._pieces)
+
+
+def spelt_alike(word: str, others: Mapping[str, frozenset[str]]) -> list[tuple[str, float]]:
+    """Words that are spelt alike and how much, 1 for the same, the nearest first.
+
+    By pieces that both have (Dice), by the order of letters (difflib, for slips of the finger), or because the word ends in the other, as
+    "bookshelf" does.
+
+    Args:
+        others: Words with their pieces, see `pieces_of`.
+    """
+    mine = frozenset(pieces_of(word))
+    alike = {w: 2 * len(mine & pieces) / (len(mine) + len(pieces)) for w, pieces in others.items() if mine & pieces}
+    if len(word) > 4:
         for other in difflib.get_close_matches(word, alike, n=5, cutoff=0.8):
-            if len(word) > 4:
-                alike[other] = max(alike[other], difflib.SequenceMatcher(None, word, other).ratio())
-        for other in alike:
-            if len(other) > 3 and word.endswith(other):
-                alike[other] = max(alike[other], 0.7)
-        return sorted(alike.items(), key=lambda pair: (-pair[1], pair[0]))
+            alike[other] = max(alike[other], difflib.SequenceMatcher(None, word, other).ratio())
+    for other in alike:
+        if len(other) > 3 and word.endswith(other):
+            alike[other] = max(alike[other], 0.7)
+    return sorted(alike.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -28,8 +28,9 @@ from mvgamba.multiview.memory_files import (
     small_signals,
     stored_views,
 )
-from mvgamba.multiview.repainting import paints, repainted
+from mvgamba.multiview.repainting import paints, recolored
 from mvgamba.multiview.starter_network import to_signal
+from mvgamba.multiview.vocabulary import Vocabulary, read_lexicon
 from mvgamba.weights import default, verified
 
 
@@ -66,6 +67,14 @@ class Nearest:
     """In usual distances from one training object to the nearest other one (their median): 0 is a copy, 1 as new as they are."""
 
 
+GOOD_SCORE = 0.45
+"""Of a recollection: below it the thing itself is not what was asked for, only something about it is."""
+ROUGH_WORTH = 0.6
+"""Of the score, where a word was taken for one that only comes near."""
+_GREEN = frozenset({"cactus", "tree", "bush", "plant", "palm"})
+"""What is meant by the colour of these is that of their leaves."""
+
+
 class StarterMemory:
     """See the module."""
 
@@ -77,6 +86,11 @@ class StarterMemory:
     def index(self) -> CaptionIndex:
         """Of the captions."""
         return CaptionIndex([o.captions for o in self.objects])
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Of the captions, with the lexicon of the package."""
+        return Vocabulary([o.captions for o in self.objects], read_lexicon())
 
     @cached_property
     def paints(self) -> dict[str, Float[Tensor, "n 3"]]:
@@ -117,7 +131,7 @@ class StarterMemory:
     def recall(self, prompt: str, n: int = 1, generator: torch.Generator | None = None) -> list[Recollection]:
         """The objects whose captions fit a prompt best, the best first; fewer than n where fewer fit at all.
 
-        Colours count only between objects that fit equally well: what already has the colour needs no paint.
+        Words that no caption has are taken for others first, see `Vocabulary.translate`. Colours count only between objects that fit equally well: what already has the colour needs no paint.
 
         Args:
             generator: Chooses between what fits equally well, and whether the mirror image is taken; None for the order of the corpus.
@@ -125,8 +139,10 @@ class StarterMemory:
         """
         if n < 1:
             raise InvalidInput(f"n is {n}; at least 1 recollection must be asked for.")
-        asked = phrase_of(prompt)
-        scores = self.index.scores(prompt)
+        known = self.vocabulary.translate(prompt)
+        asked = phrase_of(known.prompt)
+        worth = ROUGH_WORTH if any(s.is_rough for s in known.substitutions) else 1.0
+        scores = [worth * score for score in self.index.scores(known.prompt)]
         order = list(range(len(scores)))
         if generator is not None:
             order = torch.randperm(len(scores), generator=generator).tolist()
@@ -159,12 +175,9 @@ class StarterMemory:
         Args:
             generator: Chooses among the shades that objects have of a colour; None for the one in the middle.
         """
-        rgb = recollection.views[:, :3]
-        for which, name in changes(recollection.object, phrase_of(prompt)):
-            shades = self.paints.get(name)
-            if shades is not None:
-                rgb = repainted(rgb, recollection.object, _shade(shades, generator), which=which)
-        return torch.cat([rgb, recollection.views[:, 3:]], 1)
+        wanted = changes(recollection.object, phrase_of(self.vocabulary.translate(prompt).prompt))
+        new = {which: _shade(self.paints[name], generator) for which, name in wanted if name in self.paints}
+        return recolored(recollection.views, recollection.object, new)
 
 
 def changes(thing: RememberedObject, asked: Phrase) -> list[tuple[int, str]]:
@@ -177,6 +190,8 @@ def changes(thing: RememberedObject, asked: Phrase) -> list[tuple[int, str]]:
         if old in has and old != color:
             found[has.index(old)] = color
     free = [i for i in range(len(has)) if has[i] not in said.values()] or list(range(len(has)))
+    if "green" in has and _GREEN & set(asked.heads):
+        free.sort(key=lambda i: has[i] != "green")  # a blue cactus in a pot: not the pot
     wanted = list(dict.fromkeys(asked.colors))[: len(free)]
     slots = free[: len(wanted)]
     # what has one of the colours already keeps it, so that the fewest change

@@ -52,6 +52,8 @@ def test_the_head_is_the_last_word_before_with_or_of_unless_that_is_how_much_the
     table = phrase_of("a red wooden table with a green lamp on it")
     assert table.heads == ("table",) and table.modifiers == ("wooden",) and table.tail == ("lamp",)
     assert table.colors == ("red",) and table.tail_colors == (("lamp", "green"),)
+    donut = phrase_of("a donut with pink icing and sprinkles, and with red and white stripes")
+    assert donut.tail_colors == (("icing", "pink"), ("stripe", "red"), ("stripe", "white"))
     assert phrase_of("a slice of bread").heads == ("bread",)
     assert phrase_of("a bowl of soup").heads == ("bowl",)
     assert phrase_of("a 3d model of a barrel").heads == ("barrel",)
@@ -62,11 +64,12 @@ def test_the_head_is_the_last_word_before_with_or_of_unless_that_is_how_much_the
     assert phrase_of("Please make me a low-poly barrel!").roles.keys() == {"barrel"}
 
 
-def test_colours_are_told_from_things_that_are_called_alike():
+def test_colours_and_kinds_are_told_from_things_that_are_called_alike():
     assert phrase_of("a red and white mushroom").colors == ("red", "white")
     assert phrase_of("a dark brown chest").colors == ("dark brown",)
     assert phrase_of("an orange").heads == ("orange",) and phrase_of("an orange orange").colors == ("orange",)
-    assert phrase_of("a cream sofa").colors == ("cream",) and phrase_of("ice cream").heads == ("cream",)
+    assert phrase_of("a cream sofa").colors == ("cream",) and phrase_of("ice cream").heads == ("icecream",)
+    assert phrase_of("a hot dog").heads == ("hotdog",)
     assert phrase_of("red").heads == () and phrase_of("red").colors == ("red",)
 
 

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from mvgamba.multiview.repainting import Colored, paints, recolored_caption, repainted
+from mvgamba.multiview.repainting import Colored, paints, recolored, recolored_caption, repainted
 
 BROWN, GREY, RED = [0.6, 0.4, 0.2], [0.5, 0.5, 0.5], [0.8, 0.1, 0.1]
+BLUE, DARK = [0.2, 0.3, 0.8], [0.3, 0.2, 0.1]
 
 
 def thing() -> SimpleNamespace:
@@ -27,9 +28,46 @@ def test_the_main_colour_becomes_another_with_its_shades_and_the_rest_stays():
     assert torch.allclose(new[0], torch.tensor(RED), atol=0.03)
     assert torch.allclose(new[1], torch.tensor(GREY), atol=0.03)
     assert new[2].mean() < new[0].mean() < new[3].mean()
-    other = repainted(rgb, barrel, torch.tensor(RED), which=1)[0, :, :, 0].T
-    assert torch.allclose(other[1], torch.tensor(RED), atol=0.03)
-    assert torch.allclose(other[0], torch.tensor(BROWN), atol=0.03)
+
+
+def views_of(rows: list[list[float]]) -> torch.Tensor:
+    """One column of pixels for each colour."""
+    rgb = torch.tensor(rows).T[None, :, None].expand(1, 3, len(rows), len(rows))
+    return torch.cat([rgb, torch.ones(1, 1, len(rows), len(rows))], 1)
+
+
+def test_any_of_the_colours_can_be_replaced_and_two_at_once_do_not_disturb_each_other():
+    rows = [BROWN, GREY, [0.55, 0.35, 0.15], [0.5, 0.3, 0.1], *[BROWN] * 8]
+    views = views_of(rows)
+    one = recolored(views, thing(), {1: torch.tensor(RED)})[0, :3, 0].T
+    assert torch.allclose(one[1], torch.tensor(RED), atol=0.03) and torch.allclose(
+        one[0], torch.tensor(BROWN), atol=0.03
+    )
+    both = recolored(views, thing(), {0: torch.tensor(BLUE), 1: torch.tensor(RED)})[0, :3, 0].T
+    assert torch.allclose(both[0], torch.tensor(BLUE), atol=0.03) and torch.allclose(
+        both[1], torch.tensor(RED), atol=0.03
+    )
+    assert both[3].mean() < both[2].mean() < both[0].mean()
+    assert recolored(views, thing(), {}) is views
+
+
+def test_a_body_that_runs_from_one_colour_into_another_is_repainted_as_one():
+    share = torch.linspace(0, 1, 24)[:, None]
+    runs = views_of((share * torch.tensor(BROWN) + (1 - share) * torch.tensor(DARK)).tolist())
+    parts = views_of([BROWN] * 12 + [DARK] * 12)
+    blue = torch.tensor(BLUE)
+    wooden = SimpleNamespace(**vars(thing()) | {"color_rgb": np.array([BROWN, DARK], np.float32)})
+
+    def is_blue(views: torch.Tensor) -> float:
+        rgb = recolored(views, wooden, {0: blue})[0, :3, 0].T
+        return float((rgb[:, 2] > 1.5 * rgb[:, 0]).float().mean())
+
+    assert is_blue(runs) == 1 and is_blue(parts) == 0.5
+    # grey metal does not run over into wood, however many pixels lie between
+    share = torch.linspace(0, 1, 24)[:, None]
+    mixed = views_of((share * torch.tensor(BROWN) + (1 - share) * torch.tensor(GREY)).tolist())
+    kept = recolored(mixed, thing(), {0: blue})[0, :3, 0].T
+    assert torch.allclose(kept[0], torch.tensor(GREY), atol=0.03)
 
 
 def test_paints_are_the_main_colours_of_all():
