@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mvgamba.errors import InvalidInput, WeightsCorrupt, WeightsMissing
+from mvgamba.weights.header import read_header
 
 STARTER_LAYERS = tuple(f"network.layers.*.{name}" for name in ("qkv", "out", "q_words", "kv_words", "out_words"))
 """Queries, keys, values and outputs of both attentions of the starter network."""
@@ -128,17 +129,16 @@ def save_adapter(network: nn.Module, config: LoraConfig, path: Path, facts: dict
     for name, layer in lora_layers(network).items():
         tensors[f"{name}.down"] = layer.down.detach().half().cpu().contiguous()
         tensors[f"{name}.up"] = layer.up.detach().half().cpu().contiguous()
-    header = {"kind": "adapter", "config": asdict(config), "facts": facts}
-    safetensors.torch.save_file(tensors, path, {"mvgamba": json.dumps(header)})
+    header = {"kind": "adapter", "config": json.dumps(asdict(config)), "facts": json.dumps(facts)}
+    safetensors.torch.save_file(tensors, path, header)
 
 
 def load_adapter(path: Path) -> Adapter:
     """In float32. Raises: WeightsMissing, WeightsCorrupt."""
     if not path.exists():
         raise WeightsMissing(f"{path} does not exist; name a file that `mvgamba train personalise` wrote.")
+    header = read_header(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            header = json.loads((file.metadata() or {}).get("mvgamba", "{}"))
         if header.get("kind") != "adapter":
             raise WeightsCorrupt(
                 f"{path} holds no adapter (its header says {header.get('kind')!r}); a whole network is named by --weights."
@@ -147,7 +147,7 @@ def load_adapter(path: Path) -> Adapter:
         values = header["config"] | {"layers": tuple(header["config"]["layers"])}
         names = [name.removesuffix(".down") for name in tensors if name.endswith(".down")]
         pairs = {name: (tensors[f"{name}.down"], tensors[f"{name}.up"]) for name in names}
-        return Adapter(LoraConfig(**values), pairs, dict(header["facts"]))
+        return Adapter(LoraConfig(**values), pairs, json.loads(header["facts"]))
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
         raise WeightsCorrupt(f"{path} is damaged or of another layout: {str(error)[:300]}") from error
 

@@ -114,6 +114,10 @@ class StarterGenerator:
     ) -> GeneratedViews:
         """See `MultiviewGenerator`. Raises: InvalidInput, Cancelled."""
         options = self._check(request)
+        asked = request.prompt
+        prompt, doubts = self._understood(asked)
+        negative, _ = self._understood(request.negative_prompt)
+        request = replace(request, prompt=prompt, negative_prompt=negative)
         count = request.candidates
         tilts = [0.0] * count
         if request.image is not None:
@@ -169,12 +173,14 @@ class StarterGenerator:
             "guidance": options.guidance,
             "elevation_deg": round(math.degrees(tilts[best]), 1),
         }
+        if prompt != asked:
+            facts["read_as"] = prompt
         if recalled:
             facts["recalled"] = recalled[best][0]
         if self.memory is not None:
             nearest = self.memory.nearest(signals[best])
             facts |= {"nearest_object": nearest.name, "nearest_distance": round(nearest.relative, 2)}
-        return GeneratedViews(views, facts, tuple(self._doubts(request)))
+        return GeneratedViews(views, facts, tuple(doubts))
 
     def _check(self, request: ViewsRequest) -> SamplingOptions:
         if not request.prompt.strip() and request.image is None and request.start is None:
@@ -254,17 +260,38 @@ class StarterGenerator:
             rgb, alpha = torch.cat([front[0][None], rgb[1:]]), torch.cat([front[1][None], alpha[1:]])
         return PosedViews(rgb * (alpha > 0), alpha, resize_cameras(cameras, OUT_SIZE, OUT_SIZE))
 
-    def _doubts(self, request: ViewsRequest) -> list[str]:
-        known = self.words | set(self.model.config.words.vocabulary)
-        said = words_of(request.prompt)
-        strange = [word for word in said if word not in known]
-        if request.prompt.strip() and not said:
-            return [
+    def _understood(self, prompt: str) -> tuple[str, list[str]]:
+        """The prompt in words that were learned, and what a person should know of the others."""
+        if not prompt.strip():
+            return "", []
+        if not words_of(prompt) and self.memory is None:
+            return "", [
                 "The prompt has no word in Latin letters, which is all that the starter generator reads; it was ignored."
             ]
-        if not strange:
-            return []
-        return [f"The starter generator does not know {', '.join(repr(w) for w in strange[:5])}."]
+        if self.memory is None:
+            known = set(self.model.config.words.vocabulary) | self.words
+            strange = [word for word in words_of(prompt) if word not in known]
+            return prompt, [f"The starter generator does not know {_quoted(strange)}."] if strange else []
+        vocabulary = self.memory.vocabulary
+        read = vocabulary.translate(prompt)
+        said = [
+            f"The starter generator takes {one.said!r} for {one.taken!r}, which only comes near."
+            for one in read.substitutions
+            if one.is_rough
+        ]
+        for word in read.unknown[:5]:
+            near = vocabulary.nearest(word)
+            more = f"; the nearest words that it knows are {_quoted(near)}" if near else ""
+            said.append(
+                f"The starter generator does not know {word!r}{more}. `mvgamba vocabulary` lists what it knows."
+            )
+        if not words_of(read.prompt):
+            said.append("None of the prompt could be read, so the result is of the generator's own choice.")
+        return read.prompt, said
+
+
+def _quoted(words: Sequence[str]) -> str:
+    return ", ".join(repr(word) for word in words[:5])
 
 
 def _resized(signal: Float[Tensor, "4 H W"], size: int) -> Float[Tensor, "4 s s"]:

@@ -158,7 +158,7 @@ def test_files_that_are_no_adapters_are_refused(tmp_path):
     with pytest.raises(WeightsMissing, match="train personalise"):
         load_adapter(tmp_path / "none.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(WeightsCorrupt, match="damaged"):
+    with pytest.raises(WeightsCorrupt, match="not a .safetensors file"):
         load_adapter(tmp_path / "broken.safetensors")
     save_starter(StarterModel(StarterModelConfig(StarterConfig(16, 8, 16, 1, 2, 8))), tmp_path / "whole.safetensors")
     with pytest.raises(WeightsCorrupt, match="holds no adapter .*'starter'"):
