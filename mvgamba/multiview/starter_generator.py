@@ -21,7 +21,7 @@ from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Previe
 from mvgamba.multiview.resembling import Resembling
 from mvgamba.multiview.starter_model import StarterModel, load_starter
 from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code, to_signal
-from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample
+from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample, with_details
 from mvgamba.multiview.words import words_of
 from mvgamba.progress import CancelToken
 from mvgamba.types import Cameras, PosedViews, SourceImage
@@ -43,7 +43,7 @@ PLACED_FROM = 0.4
 MOST_CANDIDATES = 16
 RESEMBLING_STRENGTH = 0.8
 """How much is given up of what objects of the picture's outline usually look like."""
-RECALL_STRENGTH, LEAST_RECALL = 0.5, 0.4
+RECALL_STRENGTH, LEAST_RECALL = 0.35, 0.4
 """How much of a recalled object is given up, and how well its caption has to fit the prompt."""
 
 
@@ -159,7 +159,10 @@ class StarterGenerator:
                 preview(done, PosedViews(rgb.cpu(), alpha.cpu(), cameras[0]))
             return clean
 
-        signals = sample(self.model, given, noise, options, after).cpu()
+        signals = sample(self.model, given, noise, options, after)
+        if request.image is None:
+            signals = with_details(self.model, given, signals, noise, share=1 - options.strength)
+        signals = signals.cpu()
         scores = [self._score(signals[k], cameras[k], request.image) for k in range(count)]
         best = max(range(count), key=lambda k: scores[k])
         views = self._finished(signals[best], cameras[best], request.image)

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 MOST_TIME = 0.98
 """The step that begins behind this is the last: what is predicted there is taken."""
+DETAIL_TIME = 0.95
+"""How little noise is over the start when it is asked what the network makes of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,9 @@ def sample(
         model: Called as `StarterModel` is.
     """
     begin = 1.0 - options.strength if given.start is not None else 0.0
+    if begin > MOST_TIME:
+        assert given.start is not None
+        return given.start
     now = noise if given.start is None else begin * given.start + (1 - begin) * noise
     steps = max(1, round(options.steps * (1 - begin)))
     times = torch.linspace(begin, 1.0, steps + 1).tolist()
@@ -68,6 +73,26 @@ def sample(
         velocity = (clean - now) / (1 - time)
         now = now + (following - time) * velocity
     return clean
+
+
+@torch.no_grad()
+def with_details(
+    model: nn.Module,
+    given: Conditions,
+    made: Float[Tensor, "B V 4 H W"],
+    noise: Float[Tensor, "B V 4 H W"],
+    *,
+    share: float,
+) -> Float[Tensor, "B V 4 H W"]:
+    """What was made of a start, with a share of the details that the network loses even where hardly anything is to be done.
+
+    They are the difference between the start and what the network makes of it under a little noise.
+    """
+    if given.start is None or share <= 0:
+        return made
+    now = DETAIL_TIME * given.start + (1 - DETAIL_TIME) * noise
+    seen = _expected(model, given, now, DETAIL_TIME, SamplingOptions(guidance=1.0)).clamp(-1, 1)
+    return (made + share * (given.start - seen)).clamp(-1, 1)
 
 
 def _expected(

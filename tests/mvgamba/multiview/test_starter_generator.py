@@ -11,7 +11,7 @@ from mvgamba.multiview.placing import place_picture
 from mvgamba.multiview.protocol import MultiviewGenerator, ViewsRequest
 from mvgamba.multiview.starter_generator import StarterGenerator, rig_cameras
 from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code, to_signal
-from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample
+from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample, with_details
 from mvgamba.progress import CancelToken
 from mvgamba.types import PosedViews, SourceImage
 from tests.mvgamba.multiview.tiny import tiny_model
@@ -64,11 +64,30 @@ def test_strength_says_how_much_of_the_start_is_given_up():
             seen.append((float(time[0]), float(noisy.mean())))
             return super().forward(noisy, time, *rest)
 
-    for strength, asked in ((0.0, 1), (0.4, 4), (1.0, 10)):
+    for strength, asked in ((0.4, 4), (1.0, 10)):
         seen.clear()
         options = SamplingOptions(steps=10, guidance=1.0, strength=strength)
         sample(Watcher(other, other), conditions(start=start), torch.zeros_like(start), options, keep)
         assert len(seen) == asked and seen[0] == pytest.approx((1 - strength, 0.5 * (1 - strength)))
+
+
+def test_nothing_given_up_is_the_start_itself():
+    start = torch.rand(1, 5, 4, 16, 16)
+    made = sample(
+        Knower(-start, start), conditions(start=start), torch.zeros_like(start), SamplingOptions(strength=0.0), keep
+    )
+    assert torch.equal(made, start)
+
+
+def test_details_that_the_network_loses_come_back_by_their_share():
+    start = torch.rand(1, 5, 4, 16, 16) - 0.5
+    blurred = start.mean((3, 4), keepdim=True).expand_as(start)
+    knower, given, noise = Knower(blurred, blurred), conditions(start=start), torch.zeros_like(start)
+    made = sample(knower, given, noise, SamplingOptions(steps=4, strength=0.5), keep)
+    torch.testing.assert_close(with_details(knower, given, made, noise, share=1.0), start)
+    torch.testing.assert_close(with_details(knower, given, made, noise, share=0.5), 0.5 * (start + blurred))
+    assert with_details(knower, given, made, noise, share=0.0) is made
+    assert with_details(knower, conditions(), made, noise, share=1.0) is made
 
 
 def test_a_picture_is_placed_where_the_made_view_has_the_object():
