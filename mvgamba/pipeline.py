@@ -136,7 +136,7 @@ def _from_made_views(
     )
     seconds = time.perf_counter() - begin
     for sentence in made.warnings:
-        log.warning("%s", sentence)
+        log.debug("%s", sentence)  # it may quote the prompt
         if report is not None:
             report(Progress("multiview", share, sentence))
     if show is not None:

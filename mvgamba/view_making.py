@@ -2,21 +2,18 @@
 
 import dataclasses
 import logging
-import unicodedata
 from collections.abc import Callable
 
 import torch
 
-from mvgamba.errors import InvalidInput
 from mvgamba.multiview import GENERATORS
+from mvgamba.multiview.prompts import checked_prompt
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, MultiviewGenerator, ViewsRequest
 from mvgamba.progress import CancelToken
 from mvgamba.types import Cameras, GenerateOptions, PosedViews, Similarity, SourceImage, TextPrompt, Variation
 
 log = logging.getLogger(__name__)
 
-MOST_CHARACTERS = 2000
-"""Of a prompt."""
 ShowViews = Callable[[PosedViews], None]
 """Given the views as they are expected to become, now and then while they are made."""
 Redraw = Callable[[PosedViews, Cameras], PosedViews]
@@ -101,19 +98,6 @@ def choose_generator(source: TextPrompt | SourceImage | Variation, options: Gene
         GENERATORS.get(wanted)
         return wanted, "asked for"
     return "starter", "it comes with the package and runs anywhere"
-
-
-def checked_prompt(text: str, *, may_be_empty: bool = False) -> str:
-    """Without control characters and doubled blanks. Raises: InvalidInput if it is empty or too long."""
-    plain = "".join(" " if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") else c for c in text)
-    plain = " ".join(unicodedata.normalize("NFC", plain).split())
-    if not plain and not may_be_empty:
-        raise InvalidInput("The prompt is empty; describe one object in a few words, such as: a red wooden barrel.")
-    if len(plain) > MOST_CHARACTERS:
-        raise InvalidInput(
-            f"The prompt has {len(plain)} characters; at most {MOST_CHARACTERS} are taken. A few words do best."
-        )
-    return plain
 
 
 def placed(c2w: torch.Tensor, place: Similarity) -> torch.Tensor:

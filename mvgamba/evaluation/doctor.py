@@ -16,10 +16,11 @@ from mvgamba import __version__
 from mvgamba.errors import MVGambaError, OutOfMemory, WeightsCorrupt
 from mvgamba.kernels import all_kernels
 from mvgamba.kernels.rasterize_surfels import DEPTH_MEANS
+from mvgamba.multiview import GENERATORS
 from mvgamba.planning import GIB, fit_to_memory, free_memory, job_of, plan
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.types import GenerateOptions
-from mvgamba.weights import known, verified
+from mvgamba.weights import default, known, verified
 
 PACKAGES = (
     "torch",
@@ -41,7 +42,12 @@ OPTIONAL = {
     "diffusers": "diffusers",
 }
 
-
+GENERATOR_SOURCES = {
+    "starter": ("text", "image", "variation"),
+    "mvdream": ("text", "variation"),
+    "imagedream": ("image",),
+}
+"""What each multi-view generator can begin from."""
 CUDA_NOTE = (
     "Jobs run on the CPU unless --device cuda is given. That has not been run on a GPU yet: the CUDA kernels are compiled ahead "
     "of time and checked block by block on a CPU. `make gpu` checks them on this device."
@@ -65,6 +71,7 @@ def examine(*, self_test: bool = True, weights_folder: Path | None = None) -> di
         "kernels": {},
         "weights": {kind: _weights_of(kind, weights_folder) for kind in ("reconstructor", "generator")},
         "reconstructors": RECONSTRUCTORS.names(),
+        "generators": {name: _generator(name, weights_folder) for name in GENERATORS.names()},
         "memory_gib": {"total": round(memory.total / 2**30, 1), "free": round(memory.available / 2**30, 1)},
         "disk_gib": {"free": round(disk.free / 2**30, 1)},
     }
@@ -108,6 +115,23 @@ def _weights_of(kind: str, user_folder: Path | None) -> str | None:
     return ", ".join(found) or None
 
 
+def _generator(name: str, user_folder: Path | None) -> dict[str, Any]:
+    """Whether a multi-view generator could be made here, why not, and what it takes. Its weights are checked, not loaded."""
+    why_not = ""
+    try:
+        found = default("generator", name, user_folder)
+        if found is None:
+            why_not = f"No weights of {name} are installed."
+        else:
+            verified(found)
+            GENERATORS.get(name)
+    except MVGambaError as error:
+        why_not = str(error)
+    except ImportError as error:
+        why_not = f"It cannot be loaded: {error}."
+    return {"available": not why_not, "why_not": why_not, "sources": list(GENERATOR_SOURCES.get(name, ()))}
+
+
 def to_text(facts: dict[str, Any]) -> str:
     """The same for a person."""
     lines = ["Versions"]
@@ -127,6 +151,9 @@ def to_text(facts: dict[str, Any]) -> str:
         f"Depth of surfels  where the ray meets the disc; of {centres} that of its centre, which is never fused"
     )
     lines.append(f"Reconstructors  {', '.join(facts['reconstructors'])}")
+    for name, row in facts["generators"].items():
+        usable = f"from {', '.join(row['sources'])}" if row["available"] else f"not available: {row['why_not']}"
+        lines.append(f"Generator  {name:<12}{usable}")
     lines += [f"Weights  {kind}: {where or 'none'}" for kind, where in facts["weights"].items()]
     if "self_test" in facts:
         test = facts["self_test"]

@@ -89,7 +89,7 @@ def read_drawable(path: Path) -> Drawable:
     Raises: InvalidInput if the file cannot be read or has no triangles.
     """
     try:
-        scene = trimesh.load_scene(path, process=False)
+        scene = trimesh.load_scene(path, file_type="glb", process=False)
         factors = _exact_factors(path)
     except (ValueError, KeyError, IndexError, TypeError, OSError, struct.error) as error:
         raise InvalidInput(f"{path.name} cannot be read as a GLB: {error}") from error

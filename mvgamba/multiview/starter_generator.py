@@ -17,12 +17,12 @@ from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.lora import add_adapter, fingerprint, known_words, load_adapter
 from mvgamba.multiview.memory import StarterMemory, load_memory
 from mvgamba.multiview.placing import centered, place_picture
+from mvgamba.multiview.prompts import words_of
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
 from mvgamba.multiview.resembling import Resembling
 from mvgamba.multiview.starter_model import StarterModel, load_starter
 from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code, to_signal
 from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample, with_details
-from mvgamba.multiview.words import words_of
 from mvgamba.progress import CancelToken
 from mvgamba.types import Cameras, PosedViews, SourceImage
 from mvgamba.weights import default, shipped, verified

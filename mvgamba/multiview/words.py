@@ -1,7 +1,5 @@
 """Sentences as numbers, with nothing to download: known words have a place of their own, and every word the pieces that it is spelt with."""
 
-import re
-import unicodedata
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +8,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
+from mvgamba.multiview.prompts import words_of
 from mvgamba.multiview.starter_network import Words
 
 MOST_WORDS = 24
 """What comes later in a sentence is not read."""
-_WORD = re.compile(r"[a-z0-9]+(?:[-'][a-z0-9]+)*")
 _PIECES = 24
 _UNKNOWN, _START = 0, 1
 _FIRST = 2
-
-
-def words_of(text: str) -> list[str]:
-    """Lower-case words of Latin letters and digits, accents taken off; nothing for other scripts."""
-    plain = unicodedata.normalize("NFKD", text).lower()
-    return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
 
 
 def pieces_of(word: str) -> list[str]:
