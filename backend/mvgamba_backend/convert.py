@@ -13,19 +13,25 @@ from mvgamba_backend.spec import (
     CameraSpec,
     CaptureSource,
     ImageSource,
+    JobMesh,
     JobSpec,
     Limits,
+    MultiviewOptions,
     Options,
+    Source,
     TextSource,
+    VariationSource,
     ViewSpec,
 )
+from mvgamba_backend.words import WordsFound
 from mvgamba_rpc.v1 import generation_pb2 as pb
 
 DEFAULTS = Options()
 _QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
 _STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 _STAGES = {name[len("STAGE_") :].lower(): value for name, value in pb.Stage.items() if value}
-_KINDS = {"mesh": pb.ASSET_KIND_MESH, "preview": pb.ASSET_KIND_PREVIEW}
+_KINDS = {name[len("ASSET_KIND_") :].lower(): value for name, value in pb.AssetKind.items() if value}
+DEFAULT_STRENGTH = VariationSource.strength
 
 
 # ---------------------------------------------------------------- specs
@@ -37,25 +43,22 @@ def spec_from_proto(message: pb.JobSpec, limits: Limits) -> tuple[JobSpec, list[
     Raises: InvalidInput.
     """
     inline: dict[str, bytes] = {}
-    source: TextSource | ImageSource | CaptureSource
+    source: Source
     match message.WhichOneof("source"):
         case "text":
             source = TextSource(message.text.prompt, message.text.negative_prompt)
         case "image":
-            source = ImageSource(_image_from_proto(message.image.image, "image.image", limits, inline))
-        case "capture":
-            if len(message.capture.views) > limits.max_views:
-                raise InvalidInput(
-                    f"capture.views has {len(message.capture.views)} views; at most {limits.max_views} are taken at once."
-                )
-            source = CaptureSource(
-                tuple(
-                    _view_from_proto(view, f"capture.views[{i}]", limits, inline)
-                    for i, view in enumerate(message.capture.views)
-                )
+            source = ImageSource(
+                _image_from_proto(message.image.image, "image.image", limits, inline),
+                message.image.prompt,
+                message.image.elevation if message.image.HasField("elevation") else None,
             )
+        case "capture":
+            source = _capture_from_proto(message.capture, "capture", limits, inline)
+        case "variation":
+            source = _variation_from_proto(message.variation, limits, inline)
         case _:
-            raise InvalidInput("spec has no source; set text, image or capture.")
+            raise InvalidInput("spec has no source; set text, image, capture or variation.")
     return JobSpec(source, options_from_proto(message.options), message.label), list(inline.values())
 
 
@@ -73,7 +76,45 @@ def options_from_proto(message: pb.Options) -> Options:
         seed=message.seed if message.HasField("seed") else None,
         device=message.device or DEFAULTS.device,
         seconds=message.seconds if message.HasField("seconds") else None,
+        multiview=_multiview_from_proto(message.multiview),
+        variants=message.variants or DEFAULTS.variants,
+        review_views=message.review_views,
     )
+
+
+def _multiview_from_proto(message: pb.MultiviewOptions) -> MultiviewOptions:
+    defaults = DEFAULTS.multiview
+    return MultiviewOptions(
+        generator=message.generator or defaults.generator,
+        candidates=message.candidates or defaults.candidates,
+        steps=message.steps if message.HasField("steps") else None,
+        guidance=message.guidance if message.HasField("guidance") else None,
+    )
+
+
+def _capture_from_proto(
+    message: pb.CaptureSource, path: str, limits: Limits, inline: dict[str, bytes]
+) -> CaptureSource:
+    if len(message.views) > limits.max_views:
+        raise InvalidInput(
+            f"{path}.views has {len(message.views)} views; at most {limits.max_views} are taken at once."
+        )
+    return CaptureSource(
+        tuple(_view_from_proto(view, f"{path}.views[{i}]", limits, inline) for i, view in enumerate(message.views))
+    )
+
+
+def _variation_from_proto(message: pb.VariationSource, limits: Limits, inline: dict[str, bytes]) -> VariationSource:
+    thing: CaptureSource | JobMesh
+    match message.WhichOneof("object"):
+        case "capture":
+            thing = _capture_from_proto(message.capture, "variation.capture", limits, inline)
+        case "job_id":
+            thing = JobMesh(message.job_id, message.asset_name or JobMesh.asset)
+        case _:
+            raise InvalidInput("variation has no object; set capture or job_id.")
+    strength = message.strength if message.HasField("strength") else DEFAULT_STRENGTH
+    return VariationSource(thing, message.prompt, message.negative_prompt, strength)
 
 
 def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
@@ -89,15 +130,39 @@ def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
             seed=options.seed,
             device=options.device,
             seconds=options.seconds,
+            multiview=pb.MultiviewOptions(
+                generator=options.multiview.generator,
+                candidates=options.multiview.candidates,
+                steps=options.multiview.steps,
+                guidance=options.multiview.guidance,
+            ),
+            variants=options.variants,
+            review_views=options.review_views,
         ),
     )
     match spec.source:
         case TextSource(prompt=prompt, negative_prompt=negative):
             message.text.CopyFrom(pb.TextSource(prompt=prompt, negative_prompt=negative))
-        case ImageSource(image=image):
-            message.image.image.sha256 = image
-        case CaptureSource(views=views):
-            message.capture.views.extend(map(_view_to_proto, views))
+        case ImageSource(image=image, prompt=prompt, elevation=elevation):
+            message.image.CopyFrom(pb.ImageSource(image=pb.Image(sha256=image), prompt=prompt, elevation=elevation))
+        case CaptureSource():
+            message.capture.CopyFrom(_capture_to_proto(spec.source))
+        case VariationSource():
+            message.variation.CopyFrom(_variation_to_proto(spec.source))
+    return message
+
+
+def _capture_to_proto(source: CaptureSource) -> pb.CaptureSource:
+    return pb.CaptureSource(views=map(_view_to_proto, source.views))
+
+
+def _variation_to_proto(source: VariationSource) -> pb.VariationSource:
+    message = pb.VariationSource(prompt=source.prompt, negative_prompt=source.negative_prompt, strength=source.strength)
+    match source.object:
+        case CaptureSource():
+            message.capture.CopyFrom(_capture_to_proto(source.object))
+        case JobMesh(job_id=job_id, asset=asset):
+            message.job_id, message.asset_name = job_id, asset
     return message
 
 
@@ -212,8 +277,10 @@ def event_to_proto(event: Event) -> pb.WatchJobResponse:
             message.progress.CopyFrom(progress_to_proto(event.payload))
         case LogText(text=text):
             message.log.text = text
-        case PreviewImage(data=data, media_type=media_type, index=index, count=count):
-            message.preview.CopyFrom(pb.Preview(data=data, media_type=media_type, index=index, count=count))
+        case PreviewImage() as p:
+            message.preview.CopyFrom(
+                pb.Preview(data=p.data, media_type=p.media_type, index=p.index, count=p.count, variant=p.variant)
+            )
     return message
 
 
@@ -236,6 +303,14 @@ def _timestamp(seconds: float | None) -> Timestamp | None:
     timestamp = Timestamp()
     timestamp.FromNanoseconds(round(seconds * 1e6) * 1000)
     return timestamp
+
+
+# ---------------------------------------------------------------- words
+
+
+def words_to_proto(found: WordsFound) -> pb.LookUpWordsResponse:
+    unknown = [pb.UnknownWord(word=word, nearest=nearest) for word, nearest in found.unknown.items()]
+    return pb.LookUpWordsResponse(known=found.known, unknown=unknown, suggestions=found.suggestions)
 
 
 # ---------------------------------------------------------------- the server

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mvgamba_backend.record import JobRecord, ProgressRecord
 
 KEPT_NOTES = 200
-"""Log lines and previews that a late watcher still gets."""
+"""Log lines that a late watcher still gets, and of every picture the latest."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class PreviewImage:
     media_type: str
     index: int
     count: int
+    variant: int = 0
+    """Of which result."""
 
 
 Payload = JobRecord | ProgressRecord | LogText | PreviewImage
@@ -39,7 +41,7 @@ class Event:
 
 
 class EventLog:
-    """The events of one job. Of reports and states only the latest is kept, so a slow watcher costs nothing."""
+    """The events of one job. Of reports, states and pictures only the latest is kept, so a slow watcher costs nothing."""
 
     def __init__(self, sequence: int) -> None:
         self._changed = threading.Condition()
@@ -47,6 +49,7 @@ class EventLog:
         self._state: Event | None = None
         self._progress: Event | None = None
         self._notes: deque[Event] = deque(maxlen=KEPT_NOTES)
+        self._previews: dict[tuple[int, int], Event] = {}
         self._closed = False
 
     @property
@@ -74,21 +77,25 @@ class EventLog:
                     self._closed = payload.state.is_final
                 case ProgressRecord():
                     self._progress = event
+                case PreviewImage(index=index, variant=variant):
+                    self._previews[variant, index] = event
                 case _:
                     self._notes.append(event)
             self._changed.notify_all()
             return event.sequence
 
     def notes_between(self, after: int, until: int) -> list[Event]:
-        """Log lines and previews with after < sequence <= until."""
+        """Log lines and the latest of each preview with after < sequence <= until, in order."""
         with self._changed:
-            return [e for e in self._notes if after < e.sequence <= until]
+            kept = [e for e in (*self._notes, *self._previews.values()) if after < e.sequence <= until]
+            return sorted(kept, key=lambda e: e.sequence)
 
     def wait_after(self, sequence: int, *, timeout: float) -> list[Event]:
         """Events behind `sequence`, in order; empty when `timeout` seconds brought none or the log was closed before."""
         with self._changed:
             self._changed.wait_for(lambda: self._sequence > sequence or self._closed, timeout)
-            found = [e for e in (self._state, self._progress, *self._notes) if e is not None and e.sequence > sequence]
+            kept = (self._state, self._progress, *self._notes, *self._previews.values())
+            found = [e for e in kept if e is not None and e.sequence > sequence]
             return sorted(found, key=lambda e: e.sequence)
 
     def wake(self) -> None:

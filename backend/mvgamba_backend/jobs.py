@@ -12,8 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from mvgamba.errors import OutputFailed
+from mvgamba_backend.checks import MAX_SEED, PNG_HEAD_BYTES, check_images, check_spec
 from mvgamba_backend.config import ServiceConfig
-from mvgamba_backend.engine import ENGINES, Description, Engine, EngineSettings, OutputFile, Task
+from mvgamba_backend.engine import (
+    ENGINES,
+    MAX_PREVIEW_BYTES,
+    Description,
+    Engine,
+    EngineSettings,
+    OutputFile,
+    Task,
+)
 from mvgamba_backend.errors import (
     AssetUnknown,
     BlobMissing,
@@ -27,7 +36,7 @@ from mvgamba_backend.errors import (
 )
 from mvgamba_backend.events import Event, EventLog, LogText, Payload, PreviewImage
 from mvgamba_backend.record import AssetRecord, JobFailure, JobRecord, JobState, ProgressRecord
-from mvgamba_backend.spec import MAX_SEED, PNG_HEAD_BYTES, JobSpec, check_images, check_spec
+from mvgamba_backend.spec import JobMesh, JobSpec, VariationSource
 from mvgamba_backend.store import ContentFolder, JobDatabase
 
 log = logging.getLogger(__name__)
@@ -38,7 +47,6 @@ MAX_ATTEMPTS = 2
 """How often a job is begun that is found running after a crash of the service."""
 _SEQUENCE_BLOCK = 1000
 _KEPT_LOGS = 64
-_MAX_PREVIEW_BYTES = 64 << 10
 
 
 class Jobs:
@@ -107,7 +115,8 @@ class Jobs:
         Args:
             inline: Contents that came with the request and that the spec names.
         Raises:
-            InvalidInput, InvalidCameras, InvalidImage, BlobMissing, QueueFull, DiskFull, RequestIdReused, ShuttingDown.
+            InvalidInput, InvalidCameras, InvalidImage, BlobMissing, QueueFull, DiskFull, RequestIdReused, ShuttingDown;
+            where a variation names a job: JobUnknown, JobNotFinished, AssetUnknown.
         """
         digest = spec.digest()
         request_id = request_id or uuid.uuid4().hex
@@ -118,9 +127,11 @@ class Jobs:
             self._check_queue()
         check_spec(spec, self._config.limits)
         with self._content_lock:
+            spec = self._with_mesh_of_job(spec)
             self._check_content(spec, inline)
             if spec.options.seed is None:
-                spec = replace(spec, options=replace(spec.options, seed=secrets.randbelow(MAX_SEED)))
+                seed = secrets.randbelow(MAX_SEED - spec.options.variants + 1)
+                spec = replace(spec, options=replace(spec.options, seed=seed))
             with self._lock:
                 self._check_running()
                 if (known := self._known_request(request_id, digest)) is not None:
@@ -241,9 +252,9 @@ class Jobs:
     def on_log(self, job_id: str, text: str) -> None:
         self._note(job_id, LogText(text[:2000]))
 
-    def on_preview(self, job_id: str, data: bytes, media_type: str, index: int, count: int) -> None:
-        if len(data) <= _MAX_PREVIEW_BYTES:
-            self._note(job_id, PreviewImage(data, media_type, index, count))
+    def on_preview(self, job_id: str, data: bytes, media_type: str, index: int, count: int, variant: int = 0) -> None:
+        if len(data) <= MAX_PREVIEW_BYTES:
+            self._note(job_id, PreviewImage(data, media_type, index, count, variant))
 
     def on_done(self, job_id: str, files: list[OutputFile]) -> None:
         with self._content_lock:
@@ -303,6 +314,28 @@ class Jobs:
         else:
             self._change(job.id, state=JobState.QUEUED)
             self._tell_positions()
+
+    def _with_mesh_of_job(self, spec: JobSpec) -> JobSpec:
+        """The mesh of the job that a variation names becomes an upload of its own, so that it outlives that job.
+
+        Raises: JobUnknown, JobNotFinished, AssetUnknown.
+        """
+        source = spec.source
+        if not isinstance(source, VariationSource) or not isinstance(source.object, JobMesh):
+            return spec
+        wanted = source.object
+        with self._lock:
+            job = self._record(wanted.job_id)
+        if not job.state.is_final:
+            raise JobNotFinished(f"Job {wanted.job_id} is {job.state.value}; vary it when it has succeeded.")
+        meshes = {asset.name: asset.sha256 for asset in job.assets if asset.kind == "mesh"}
+        if wanted.asset not in meshes or not self.assets.has(meshes[wanted.asset]):
+            raise AssetUnknown(
+                f"Job {wanted.job_id} ({job.state.value}) has no mesh {wanted.asset[:80]!r}; it has {sorted(meshes)}."
+            )
+        self.blobs.share(self.assets, meshes[wanted.asset])
+        kept = replace(wanted, sha256=meshes[wanted.asset])
+        return replace(spec, source=replace(source, object=kept))
 
     def _check_content(self, spec: JobSpec, inline: Iterable[bytes]) -> None:
         """Take in what came along, and see that everything is there. Raises: BlobMissing, InvalidImage, DiskFull."""

@@ -50,7 +50,7 @@ class AssetRecord:
 
     name: str
     kind: str
-    """mesh or preview."""
+    """mesh, preview, view, cameras or facts."""
     media_type: str
     size_bytes: int
     sha256: str

@@ -14,10 +14,11 @@ from google.rpc import error_details_pb2, status_pb2
 from mvgamba import __version__
 from mvgamba.errors import Cancelled, InvalidInput, MVGambaError
 from mvgamba_backend import convert
+from mvgamba_backend.checks import is_sha256
 from mvgamba_backend.config import ServiceConfig, is_loopback
 from mvgamba_backend.errors import STATUS_OF_REASON, NotLocal, output_error
 from mvgamba_backend.jobs import HEARTBEAT, Jobs
-from mvgamba_backend.spec import is_sha256
+from mvgamba_backend.words import KnownWords, look_up
 from mvgamba_rpc.v1 import generation_pb2 as pb
 from mvgamba_rpc.v1 import generation_pb2_grpc
 
@@ -28,6 +29,9 @@ REASON_KEY = "mvgamba-reason"
 DEFAULT_PAGE, LARGEST_PAGE = 50, 500
 MAX_REQUEST_ID = 100
 MAX_FIND_BLOBS = 1000
+DEFAULT_SUGGESTIONS, MOST_SUGGESTIONS = 8, 100
+MAX_WORD = 64
+"""Characters of the beginning of a word."""
 READY_TIMEOUT = 120.0
 """Longest wait for the pipeline to load, whatever deadline the client has."""
 
@@ -37,6 +41,7 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
 
     def __init__(self, jobs: Jobs, config: ServiceConfig, *, shut_down: Callable[[], None]) -> None:
         self._jobs = jobs
+        self._words = KnownWords(config.pipeline)
         self._config = config
         self._shut_down = shut_down
 
@@ -164,6 +169,19 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
                 queued_jobs=queued,
                 running_jobs=running,
             )
+
+    def LookUpWords(self, request: pb.LookUpWordsRequest, context: grpc.ServicerContext) -> pb.LookUpWordsResponse:
+        with answering(context):
+            most = self._config.limits.max_prompt_characters
+            if len(request.prompt) > most:
+                raise InvalidInput(f"prompt has {len(request.prompt)} characters; at most {most} are taken.")
+            if len(request.prefix) > MAX_WORD:
+                raise InvalidInput(f"prefix has {len(request.prefix)} characters; at most {MAX_WORD} are taken.")
+            count = request.max_suggestions or DEFAULT_SUGGESTIONS
+            if count > MOST_SUGGESTIONS:
+                raise InvalidInput(f"max_suggestions is {count}; at most {MOST_SUGGESTIONS} are given.")
+            known = self._words.of(request.generator or "auto")
+            return convert.words_to_proto(look_up(request.prompt, request.prefix, known, num_suggestions=count))
 
     def Shutdown(self, request: pb.ShutdownRequest, context: grpc.ServicerContext) -> pb.ShutdownResponse:
         with answering(context):

@@ -20,6 +20,7 @@ REQUESTS = {
     "UploadBlob": iter([pb.UploadBlobRequest()]),
     "DownloadAsset": pb.DownloadAssetRequest(),
     "DescribeServer": pb.DescribeServerRequest(),
+    "LookUpWords": pb.LookUpWordsRequest(),
     "Shutdown": pb.ShutdownRequest(),
 }
 
@@ -75,6 +76,8 @@ def test_the_job_shows_what_was_filled_in(service):
     options = job.spec.options
     assert (options.quality, options.target_faces, options.texture_size) == (pb.QUALITY_STANDARD, 20_000, 1024)
     assert (options.refine, options.device, options.reconstructor, options.seed) == (True, "auto", "auto", 7)
+    assert (options.variants, options.review_views) == (1, False)
+    assert options.multiview == pb.MultiviewOptions(generator="auto", candidates=4)
     assert not service.create("a barrel", refine=False, seed=0).spec.options.refine
     drawn = {service.create("a barrel").spec.options.seed for _ in range(3)}
     assert len(drawn) == 3
@@ -85,7 +88,7 @@ def test_a_finished_job_has_its_times_and_its_assets_in_order(service):
     times = [t.ToMicroseconds() for t in (job.create_time, job.start_time, job.end_time)]
     assert times == sorted(times)
     assert times[0] > 0
-    assert [a.name for a in job.assets] == ["mesh.glb", "preview.png"]
+    assert [a.name for a in job.assets] == ["mesh.glb", "preview.png", "facts.json"]
     assert job.progress.total_fraction == 1.0
     assert not job.HasField("error")
 
@@ -193,7 +196,11 @@ def test_the_server_describes_itself(service):
     assert answer.ready
     assert (answer.pipeline, answer.engine, list(answer.api)) == ("fake", "local", ["v1"])
     assert [d.id for d in answer.devices] == ["cpu"]
-    assert set(answer.sources) == {"text", "image", "capture"}
+    assert set(answer.sources) == {"text", "image", "capture", "variation"}
+    generators = {m.id: m for m in answer.models if m.kind == "multiview"}
+    assert list(generators["starter"].sources) == ["text", "image", "variation"]
+    assert generators["imagedream"].why_not
+    assert (answer.limits.max_variants, answer.limits.max_candidates) == (16, 16)
     assert answer.limits.queue_limit == 32
     assert answer.limits.max_message_bytes == 4 << 20
 

@@ -16,10 +16,13 @@ from mvgamba_backend.spec import (
     CameraSpec,
     CaptureSource,
     ImageSource,
+    JobMesh,
     JobSpec,
     Limits,
+    MultiviewOptions,
     Options,
     TextSource,
+    VariationSource,
     ViewSpec,
 )
 from mvgamba_rpc.v1 import generation_pb2 as pb
@@ -40,10 +43,14 @@ cameras = st.builds(
     sizes,
 )
 views = st.lists(st.builds(ViewSpec, hashes, cameras, st.none() | hashes), max_size=4).map(tuple)
+captures = st.builds(CaptureSource, views)
 specs = st.builds(
     JobSpec,
     st.one_of(
-        st.builds(TextSource, st.text(), st.text()), st.builds(ImageSource, hashes), st.builds(CaptureSource, views)
+        st.builds(TextSource, st.text(), st.text()),
+        st.builds(ImageSource, hashes, st.text(), st.none() | numbers),
+        captures,
+        st.builds(VariationSource, captures | st.builds(JobMesh, names, names), st.text(), st.text(), numbers),
     ),
     st.builds(
         Options,
@@ -55,6 +62,15 @@ specs = st.builds(
         seed=st.none() | st.integers(0, 2**32 - 1),
         device=names,
         seconds=st.none() | numbers,
+        multiview=st.builds(
+            MultiviewOptions,
+            generator=names,
+            candidates=sizes,
+            steps=st.none() | st.integers(0, 2**32 - 1),
+            guidance=st.none() | numbers,
+        ),
+        variants=sizes,
+        review_views=st.booleans(),
     ),
     st.text(),
 )
@@ -68,6 +84,14 @@ def test_a_spec_survives_the_wire(spec):
 
 def test_nothing_set_means_the_defaults():
     assert convert.options_from_proto(pb.Options()) == Options()
+
+
+def test_a_variation_without_more_takes_the_first_mesh_and_the_usual_strength():
+    message = pb.JobSpec(variation=pb.VariationSource(job_id="job", prompt="a crate"))
+    assert convert.spec_from_proto(message, LIMITS)[0].source == VariationSource(JobMesh("job"), "a crate")
+    assert VariationSource(JobMesh("job"), "a crate").strength == convert.DEFAULT_STRENGTH
+    with pytest.raises(InvalidInput, match="variation has no object"):
+        convert.spec_from_proto(pb.JobSpec(variation=pb.VariationSource(prompt="a crate")), LIMITS)
 
 
 def test_inline_pictures_become_their_hashes_once_each():
@@ -128,13 +152,15 @@ def test_a_job_is_told_with_all_it_has():
 def test_events_keep_their_number_and_kind():
     kinds = {
         "log": LogText("text"),
-        "preview": PreviewImage(b"x", "image/png", 1, 4),
+        "preview": PreviewImage(b"x", "image/png", 1, 4, 2),
         "progress": ProgressRecord("mesh", 0.5),
         "job": JobRecord("id", "request", "digest", JobSpec(TextSource("x")), created=1.0),
     }
     for kind, payload in kinds.items():
         message = convert.event_to_proto(Event(7, payload))
         assert (message.sequence, message.WhichOneof("event")) == (7, kind)
+        if kind == "preview":
+            assert (message.preview.index, message.preview.count, message.preview.variant) == (1, 4, 2)
     assert convert.heartbeat_to_proto(3).WhichOneof("event") == "heartbeat"
 
 

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from mvgamba_backend.events import EventLog, LogText
+from mvgamba_backend.events import EventLog, LogText, PreviewImage
 from mvgamba_backend.record import JobRecord, JobState, ProgressRecord
 from mvgamba_backend.spec import JobSpec, TextSource
 
@@ -26,6 +26,20 @@ def test_a_slow_watcher_gets_the_latest_report_and_every_note():
     assert [type(e.payload) for e in events] == [LogText, LogText, ProgressRecord]
     assert events[-1].payload.fraction == 0.9999
     assert log.wait_after(events[-1].sequence, timeout=0) == []
+
+
+def test_of_each_picture_a_late_watcher_gets_the_latest_and_every_log_line():
+    log = EventLog(0)
+    log.append(LogText("first"))
+    for round_ in range(100):
+        for variant in range(2):
+            for index in range(5):
+                log.append(PreviewImage(bytes([round_]), "image/png", index, 5, variant))
+    kept = log.notes_between(0, log.sequence)
+    assert [e.payload.data for e in kept[1:]] == [bytes([99])] * 10
+    assert kept[0].payload == LogText("first")
+    assert [e.sequence for e in kept] == sorted(e.sequence for e in kept)
+    assert log.wait_after(0, timeout=0) == kept
 
 
 def test_the_end_of_the_job_closes_the_log():

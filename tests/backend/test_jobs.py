@@ -204,6 +204,22 @@ def test_a_service_that_leaves_politely_puts_its_running_job_back(start_service)
     assert service.get(cancelled.id).state == pb.JOB_STATE_CANCELLED
 
 
+def test_a_text_job_that_waited_through_a_restart_is_run_as_it_was_asked_for(start_service):
+    service = start_service()
+    held = service.create("#hold:mesh")
+    service.wait_for_stage(held.id, STAGE_NUMBERS["mesh"])
+    views = pb.MultiviewOptions(generator="starter", candidates=2, steps=7, guidance=0.0)
+    waiting = service.create("木桶 #preview", variants=2, seed=5, multiview=views)
+    assert service.end() == 0
+    service = start_service()
+    assert service.get(waiting.id).spec == waiting.spec
+    service.cancel(held.id)
+    job = service.finish(waiting.id)
+    assert (job.state, job.spec) == (pb.JOB_STATE_SUCCEEDED, waiting.spec)
+    assert [a.name for a in job.assets if a.kind == pb.ASSET_KIND_MESH] == ["mesh.glb", "mesh_2.glb"]
+    service.cancel(held.id)
+
+
 def test_watchers_hear_that_the_service_leaves(start_service):
     service = start_service()
     job = service.create("#hold:mesh")

@@ -10,8 +10,8 @@ import trimesh
 from mvgamba.cameras import fibonacci_cameras
 from mvgamba.errors import InvalidImage
 from mvgamba.io.images import encode_png
-from mvgamba_backend.engine.real import RealPipeline, read_depth, request_from_spec
-from mvgamba_backend.spec import CameraSpec, CaptureSource, JobSpec, Options, TextSource, ViewSpec
+from mvgamba_backend.engine.real import RealPipeline, options_from_spec, read_depth, source_from_spec
+from mvgamba_backend.spec import CameraSpec, CaptureSource, JobSpec, Options, ViewSpec
 from mvgamba_rpc.v1 import generation_pb2 as pb
 
 SIZE, NUM_VIEWS = 64, 6
@@ -98,7 +98,7 @@ def test_faults_of_the_library_arrive_by_their_reason(real, capture):
     apart.capture.views[1].camera.camera_to_world[:] = away
     job = real.finish(real.call("CreateJob", pb.CreateJobRequest(spec=apart)).job.id)
     assert (job.state, job.error.reason) == (pb.JOB_STATE_FAILED, "INVALID_CAMERAS")
-    job = real.finish(real.create("a barrel").id)
+    job = real.finish(real.create("a barrel", multiview=pb.MultiviewOptions(generator="no such")).id)
     assert (job.state, job.error.reason) == (pb.JOB_STATE_FAILED, "UNAVAILABLE")
 
 
@@ -144,18 +144,21 @@ def test_cameras_keep_their_place_and_lose_their_rounding(tmp_path):
     (tmp_path / "image").write_bytes(encode_png(np.ones((2, 3, 4), np.float32)))
     camera = CameraSpec(tuple(rounded.ravel().tolist()), 5.0, 6.0, 1.5, 1.0, 3, 2)
     spec = JobSpec(CaptureSource((ViewSpec("image", camera),)), Options(seed=3, device="cuda:1", refine=False))
-    request = request_from_spec(spec, {"image": tmp_path / "image"})
-    cameras = request.source.cameras
+    source, doubts = source_from_spec(spec, {"image": tmp_path / "image"})
+    assert doubts == ()
+    cameras = source.cameras
     rotation = cameras.c2w[0, :3, :3].numpy()
     assert rotation @ rotation.T == pytest.approx(np.eye(3), abs=1e-12)
     assert cameras.c2w[0, :3, 3].tolist() == [1e6 + 0.25, 2.0, 3.0]
     assert cameras.intrinsics[0].tolist() == [[5, 0, 1.5], [0, 6, 1], [0, 0, 1]]
     assert (cameras.height, cameras.width) == (2, 3)
-    assert (request.options.device, request.options.seed, request.options.refine) == ("cuda", 3, False)
+    options = options_from_spec(spec.options, variant=2)
+    assert (options.device, options.seed, options.refine) == ("cuda", 5, False)
 
 
 def test_jobs_take_the_weights_of_whoever_runs_the_service(monkeypatch, tmp_path):
     monkeypatch.setenv("MVGAMBA_WEIGHTS", str(tmp_path))
     pipeline = RealPipeline()
-    spec = JobSpec(TextSource("a chair", ""), Options(seed=1))
-    assert request_from_spec(spec, {}, weights_folder=pipeline.weights_folder).options.weights_folder == tmp_path
+    assert pipeline.weights_folder == tmp_path
+    made = options_from_spec(Options(seed=1), weights_folder=pipeline.weights_folder)
+    assert made.weights_folder == tmp_path

@@ -8,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvgamba.errors import InvalidCameras, InvalidImage, InvalidInput
+from mvgamba_backend.checks import check_images, check_spec
 from mvgamba_backend.engine.cube import checker_png
 from mvgamba_backend.spec import (
     CameraSpec,
     CaptureSource,
     ImageSource,
+    JobMesh,
     JobSpec,
     Limits,
+    MultiviewOptions,
     Options,
     TextSource,
+    VariationSource,
     ViewSpec,
-    check_images,
-    check_spec,
     spec_from_json,
 )
 
@@ -40,10 +42,23 @@ cameras = st.builds(
     st.integers(0, 2**32 - 1),
     st.integers(0, 2**32 - 1),
 )
+captures = st.builds(
+    CaptureSource, st.lists(st.builds(ViewSpec, hashes, cameras, st.none() | hashes), max_size=3).map(tuple)
+)
 sources = st.one_of(
     st.builds(TextSource, st.text(), st.text()),
-    st.builds(ImageSource, hashes),
-    st.builds(CaptureSource, st.lists(st.builds(ViewSpec, hashes, cameras, st.none() | hashes), max_size=3).map(tuple)),
+    st.builds(ImageSource, hashes, st.text(), st.none() | finite),
+    captures,
+    st.builds(
+        VariationSource, captures | st.builds(JobMesh, st.text(), st.text(), hashes), st.text(), st.text(), finite
+    ),
+)
+multiviews = st.builds(
+    MultiviewOptions,
+    generator=st.text(min_size=1),
+    candidates=st.integers(1, 2**32 - 1),
+    steps=st.none() | st.integers(0, 2**32 - 1),
+    guidance=st.none() | finite,
 )
 options = st.builds(
     Options,
@@ -55,6 +70,9 @@ options = st.builds(
     seed=st.none() | st.integers(0, 2**32 - 1),
     device=st.text(min_size=1),
     seconds=st.none() | st.floats(0.1, 1e6),
+    multiview=multiviews,
+    variants=st.integers(1, 2**32 - 1),
+    review_views=st.booleans(),
 )
 specs = st.builds(JobSpec, sources, options, st.text())
 
@@ -130,3 +148,96 @@ def test_views_need_alpha_and_eight_bits():
     deep[24], deep[25] = 16, 6
     with pytest.raises(InvalidImage, match="16 bits"):
         check_images(capture(), LIMITS, lambda _: (len(deep), bytes(deep[:26])))
+
+
+OLD_OPTIONS = (
+    '{"device":"auto","quality":"draft","reconstructor":"auto","refine":false,"seconds":null,"seed":7,"target_faces":900,'
+    '"texture_size":256}'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "expected"),
+    [
+        ("text", '{"negative_prompt":"","prompt":"a barrel"}', TextSource("a barrel")),
+        ("image", f'{{"image":"{A}"}}', ImageSource(A)),
+        ("capture", '{"views":[]}', CaptureSource(())),
+    ],
+)
+def test_what_a_service_stored_before_there_were_variants_is_read_and_keeps_its_digest(kind, source, expected):
+    stored = f'{{"kind":"{kind}","label":"old","options":{OLD_OPTIONS},"source":{source}}}'
+    spec = spec_from_json(stored)
+    options = Options(quality="draft", refine=False, target_faces=900, texture_size=256, seed=7)
+    assert spec == JobSpec(expected, options, "old")
+    # a client that repeats its request to the newer service must be told the job that there is
+    assert spec.to_json() == stored
+
+
+def varied(**changes) -> JobSpec:
+    return JobSpec(dataclasses.replace(VariationSource(JobMesh("job"), "a barrel"), **changes))
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        *((JobSpec(TextSource(text)), "text.prompt is empty") for text in ("", "  ", "\x00\x07\n", "\u200b\u2028")),
+        (JobSpec(TextSource("x", "y" * 2001)), "text.negative_prompt"),
+        (JobSpec(ImageSource(A, "y" * 2001)), "image.prompt"),
+        (JobSpec(ImageSource(A, elevation=1.1)), "image.elevation"),
+        (JobSpec(ImageSource(A, elevation=math.nan)), "image.elevation"),
+        (varied(prompt=" "), "variation.prompt"),
+        (varied(negative_prompt="y" * 2001), "variation.negative_prompt"),
+        (varied(strength=-0.01), "variation.strength is -0.01"),
+        (varied(strength=1.01), "variation.strength"),
+        (varied(strength=math.nan), "variation.strength"),
+        (varied(object=CaptureSource(())), "variation.capture.views is empty"),
+    ],
+)
+def test_words_pictures_and_variations_are_refused_by_their_field(spec, field):
+    with pytest.raises(InvalidInput, match=field):
+        check_spec(spec, LIMITS)
+
+
+@pytest.mark.parametrize("text", ["Fässchen", "木桶", "бочка", "a barrel \U0001f6e2\ufe0f", "a\x00barrel", "x" * 2000])
+def test_a_prompt_may_be_in_any_script(text):
+    check_spec(JobSpec(TextSource(text)), LIMITS)
+    check_spec(varied(prompt=text), LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"variants": 0}, "options.variants is 0"),
+        ({"variants": 17}, "between 1 and 16"),
+        ({"variants": 2, "seed": 2**31 - 1}, "options.seed"),
+        ({"multiview": MultiviewOptions("")}, "multiview.generator"),
+        ({"multiview": MultiviewOptions(candidates=0)}, "multiview.candidates"),
+        ({"multiview": MultiviewOptions(candidates=17)}, "multiview.candidates"),
+        ({"multiview": MultiviewOptions(steps=0)}, "multiview.steps"),
+        ({"multiview": MultiviewOptions(steps=1001)}, "multiview.steps"),
+        ({"multiview": MultiviewOptions(guidance=30.5)}, "multiview.guidance"),
+        ({"multiview": MultiviewOptions(guidance=math.nan)}, "multiview.guidance"),
+    ],
+)
+def test_options_of_made_views_have_ranges(changes, field):
+    with pytest.raises(InvalidInput, match=field):
+        check_spec(JobSpec(TextSource("a barrel"), Options(**changes)), LIMITS)
+
+
+@pytest.mark.parametrize("changes", [{"variants": 2}, {"review_views": True}])
+def test_a_capture_has_one_result_and_nothing_to_review(changes):
+    spec = dataclasses.replace(capture(), options=Options(**changes))
+    with pytest.raises(InvalidInput, match=f"options.{next(iter(changes))}"):
+        check_spec(spec, LIMITS)
+
+
+def test_the_largest_seeds_suffice_for_all_variants():
+    check_spec(JobSpec(TextSource("a barrel"), Options(seed=2**31 - 16, variants=16)), LIMITS)
+
+
+def test_the_views_of_a_variation_are_looked_at_too():
+    opaque = checker_png(16, (200, 100, 50))
+    with pytest.raises(InvalidImage, match=r"variation\.capture\.views\[0\]\.image has no alpha"):
+        check_images(varied(object=capture().source), LIMITS, lambda _: (len(opaque), opaque[:26]))
+    assert varied().blobs() == []
+    assert varied(object=JobMesh("job", sha256=A)).blobs() == [("variation.job_id", A)]

@@ -1,6 +1,8 @@
 """What is kept: jobs in the database, files by their content."""
 
+import contextlib
 import hashlib
+import importlib.resources
 import os
 import sqlite3
 from dataclasses import replace
@@ -12,6 +14,7 @@ from mvgamba_backend.errors import BlobMismatch
 from mvgamba_backend.record import AssetRecord, JobFailure, JobRecord, JobState, ProgressRecord
 from mvgamba_backend.spec import ImageSource, JobSpec, Options, TextSource
 from mvgamba_backend.store import ContentFolder, DataFolderLock, JobDatabase
+from mvgamba_backend.store.database import SCHEMAS
 
 
 def job(number: int = 0, **more) -> JobRecord:
@@ -81,11 +84,54 @@ def test_blobs_of_a_job_are_in_use_until_it_is_deleted(tmp_path):
 def test_a_database_of_a_newer_service_is_left_alone(tmp_path):
     JobDatabase(tmp_path / "jobs.sqlite3").close()
     connection = sqlite3.connect(tmp_path / "jobs.sqlite3")
-    assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(SCHEMAS),)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(OutputFailed, match="newer version"):
         JobDatabase(tmp_path / "jobs.sqlite3")
+
+
+def test_a_database_of_the_first_version_is_read_and_brought_up_to_date(tmp_path):
+    schema = importlib.resources.files("mvgamba_backend.store").joinpath(SCHEMAS[0]).read_text()
+    old = JobSpec(TextSource("a barrel"), Options(seed=7))
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as connection:
+        connection.executescript(f"{schema} PRAGMA user_version = 1;")
+        spec = (
+            '{"kind":"text","label":"","options":{"device":"auto","quality":"standard","reconstructor":"auto","refine":true,'
+            '"seconds":null,"seed":7,"target_faces":20000,"texture_size":1024},"source":{"negative_prompt":"","prompt":"a barrel"}}'
+        )
+        values = ("id", "request", old.digest(), spec, "queued", 1.0)
+        columns = "id, request_id, request_digest, spec, state, created"
+        connection.execute(f"INSERT INTO jobs ({columns}) VALUES (?,?,?,?,?,?)", values)
+        connection.commit()
+    database = JobDatabase(tmp_path / "jobs.sqlite3")
+    assert database.version == len(SCHEMAS)
+    (found,) = database.unfinished()
+    assert (found.spec, found.request_digest) == (old, old.digest())
+    database.close()
+
+
+def test_content_that_is_shared_outlives_the_folder_it_came_from(tmp_path):
+    assets, blobs = ContentFolder(tmp_path / "assets"), ContentFolder(tmp_path / "blobs")
+    sha256 = assets.put(b"mesh")
+    blobs.share(assets, sha256)
+    blobs.share(assets, sha256)
+    assets.discard([sha256])
+    assert blobs.path(sha256).read_bytes() == b"mesh"
+    assert not any((tmp_path / "blobs" / "parts").iterdir())
+    with pytest.raises(OutputFailed):
+        blobs.share(assets, "5" * 64)
+
+
+def test_content_is_copied_where_the_system_cannot_link(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assets, blobs = ContentFolder(tmp_path / "assets"), ContentFolder(tmp_path / "blobs")
+    sha256 = assets.put(b"mesh")
+    blobs.share(assets, sha256)
+    assert blobs.path(sha256).read_bytes() == assets.path(sha256).read_bytes() == b"mesh"
 
 
 def test_content_has_its_name_only_when_it_is_whole(tmp_path):

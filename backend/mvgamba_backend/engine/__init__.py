@@ -1,7 +1,15 @@
 """Where jobs run: never in the server's process."""
 
 from mvgamba.registry import Registry
-from mvgamba_backend.engine.protocol import Description, Engine, EngineSettings, Listener, OutputFile, Task
+from mvgamba_backend.engine.protocol import (
+    MAX_PREVIEW_BYTES,
+    Description,
+    Engine,
+    EngineSettings,
+    Listener,
+    OutputFile,
+    Task,
+)
 
 ENGINES = Registry(
     "engine",
@@ -10,4 +18,4 @@ ENGINES = Registry(
     },
 )
 
-__all__ = ["ENGINES", "Description", "Engine", "EngineSettings", "Listener", "OutputFile", "Task"]
+__all__ = ["ENGINES", "MAX_PREVIEW_BYTES", "Description", "Engine", "EngineSettings", "Listener", "OutputFile", "Task"]

@@ -1,4 +1,4 @@
-"""A small valid GLB without any library: a cube with a checkered texture."""
+"""A small valid GLB without any library: a cube with a checkered texture; and pictures of it."""
 
 import json
 import struct
@@ -84,11 +84,46 @@ def checker_png(size: int, color: tuple[int, int, int]) -> bytes:
     """An RGB picture of eight by eight fields, in `color` and a darker one."""
     row, column = np.indices((size, size)) * 8 // size
     light = ((row + column) % 2 == 0)[..., None]
-    pixels = np.where(light, np.array(color), np.array(color) // 2).astype(np.uint8)
+    return png_bytes(np.where(light, np.array(color), np.array(color) // 2).astype(np.uint8))
+
+
+def cube_views(color: tuple[int, int, int], *, size: int) -> tuple[list[bytes], np.ndarray, float]:
+    """What four cameras see of a cube of half edge 0.5 about the origin: from the front, the right, the back and the left.
+
+    Returns:
+        RGBA PNGs; (4, 4, 4) camera to world, +Y up; focal length in pixels.
+    """
+    distance, focal = 2.5, 1.1 * size
+    at = (np.arange(size) + 0.5 - size / 2) / focal
+    x, y = np.meshgrid(at, -at)
+    rays = np.stack([x, y, -np.ones_like(x)], -1)
+    pictures, matrices = [], []
+    for angle in np.radians([0, 90, 180, 270]):
+        c, s = np.cos(angle), np.sin(angle)
+        rotation = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+        origin, directions = rotation[:, 2] * distance, rays @ rotation.T
+        with np.errstate(divide="ignore", invalid="ignore"):
+            slabs = np.stack([(side - origin) / directions for side in (-0.5, 0.5)])
+        enter, leave = np.nan_to_num(slabs.min(0), nan=-np.inf), np.nan_to_num(slabs.max(0), nan=np.inf)
+        axis = enter.argmax(-1)
+        seen = enter.max(-1) < leave.min(-1)
+        shade = np.array([0.8, 1.0, 0.9])[axis, None] * np.array(color)
+        pictures.append(
+            png_bytes(np.concatenate([shade * seen[..., None], 255 * seen[..., None]], -1).astype(np.uint8))
+        )
+        c2w = np.eye(4)
+        c2w[:3, :3], c2w[:3, 3] = rotation, origin
+        matrices.append(c2w)
+    return pictures, np.stack(matrices), focal
+
+
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """(H, W, 3 or 4) uint8."""
+    height, width, channels = pixels.shape
     lines = b"".join(b"\0" + line.tobytes() for line in pixels)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if channels == 3 else 6, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")

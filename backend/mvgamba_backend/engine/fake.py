@@ -8,10 +8,13 @@ Words in the prompt, or in the label of a job without one, direct it:
     #die:STAGE      kills its own process in that stage, as the system does when memory ends
     #hold:STAGE     stays in that stage until it is cancelled, a minute at most
     #deaf           does not listen to a cancel
-    #preview        shows a small picture for each of four views
+    #preview        shows a small picture for each of four views; #preview:N does so N times, ever brighter
     #log            says something to the user
+
+Variants and views to review come as of the real one: cubes in other colours, and four pictures of the cube with their cameras.
 """
 
+import json
 import os
 import platform
 import signal
@@ -21,14 +24,16 @@ import numpy as np
 
 from mvgamba.errors import MVGambaError
 from mvgamba.progress import STAGES
-from mvgamba_backend.engine.cube import checker_png, cube_glb
-from mvgamba_backend.engine.pipeline import Job
+from mvgamba_backend.engine.cube import checker_png, cube_glb, cube_views
+from mvgamba_backend.engine.pipeline import Job, numbered
 from mvgamba_backend.engine.protocol import Description, OutputFile
-from mvgamba_backend.spec import CaptureSource, JobSpec, TextSource
+from mvgamba_backend.spec import CaptureSource, ImageSource, JobSpec, TextSource, VariationSource
 
 STEPS = 4
 """Reports in each stage."""
-NUM_PREVIEWS = 4
+SIDES = ("front", "right", "back", "left")
+VIEW_SIZE = 64
+WARNING = "This result is a cube, whatever was asked for."
 HELD = 60.0
 """Seconds."""
 
@@ -40,44 +45,104 @@ class FakePipeline:
         return Description(
             versions={"python": platform.python_version(), "numpy": np.__version__},
             devices=[{"id": "cpu", "name": "None: nothing is computed", "memory_bytes": 0, "free_memory_bytes": 0}],
-            models=[{"id": "cube", "kind": "reconstructor", "available": True, "why_not": ""}],
-            sources=["text", "image", "capture"],
+            models=[
+                {"id": "cube", "kind": "reconstructor", "available": True, "why_not": ""},
+                {
+                    "id": "starter",
+                    "kind": "multiview",
+                    "available": True,
+                    "why_not": "",
+                    "sources": ["text", "image", "variation"],
+                },
+                {
+                    "id": "imagedream",
+                    "kind": "multiview",
+                    "available": False,
+                    "why_not": "Nothing but a cube is made here.",
+                    "sources": ["image"],
+                },
+            ],
+            sources=["capture", "text", "image", "variation"],
         )
 
     def run(self, job: Job) -> list[OutputFile]:
-        script = script_of(job.spec)
-        pause = float(script.get("slow", 0.0)) / (len(STAGES) * STEPS)
-        color = seed_color(job.spec.options.seed or 0)
+        script, options = script_of(job.spec), job.spec.options
         if "log" in script:
-            job.log("This result is a cube, whatever was asked for.")
-        for i, stage in enumerate(STAGES):
+            job.log(WARNING)
+        files, results = [], []
+        for k in range(options.variants):
+            seed = (options.seed or 0) + k
+            self._play(job, script, variant=k)
+            made = self._views(job, seed, k) if options.review_views else self._mesh(job, seed, k)
+            files += made
+            facts = {"seed": seed, "warnings": [WARNING], "generator": options.multiview.generator}
+            results.append({"asset": made[-1].path.name, **facts})
+        files.sort(key=lambda file: file.kind != "mesh")
+        if not options.review_views:
+            preview = job.folder / "preview.png"
+            preview.write_bytes(checker_png(64, seed_color(options.seed or 0)))
+            files.append(OutputFile(preview, "preview", "image/png"))
+        path = job.folder / "facts.json"
+        path.write_text(json.dumps({"results": results}))
+        return [*files, OutputFile(path, "facts", "application/json")]
+
+    def _play(self, job: Job, script: dict[str, str], *, variant: int) -> None:
+        """The stages of one result."""
+        options = job.spec.options
+        stages = STAGES[: STAGES.index("multiview") + 1] if options.review_views else STAGES
+        pause = float(script.get("slow", 0.0)) / (options.variants * len(stages) * STEPS)
+        for i, stage in enumerate(stages):
             for step in range(STEPS):
                 held = HELD if script.get("hold") == stage and step == 1 else 0.0
                 self._pause(job, pause + held, deaf="deaf" in script)
+                done = (i + step / STEPS) / len(stages)
                 job.report(
                     stage,
-                    (i + step / STEPS) / len(STAGES),
+                    (variant + done) / options.variants,
                     message=f"Playing {stage}",
                     stage_fraction=step / STEPS,
-                    seconds_left=pause * ((len(STAGES) - i) * STEPS - step),
+                    seconds_left=pause * ((len(stages) - i) * STEPS - step),
                 )
                 if script.get("die") == stage and step == 1:
                     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
             if stage == "multiview" and "preview" in script:
-                for k in range(NUM_PREVIEWS):
-                    job.preview(checker_png(16, color), "image/png", index=k, count=NUM_PREVIEWS)
+                self._show(job, rounds=int(script["preview"] or 1), variant=variant)
             if stage == "refine" and "crash" in script:
                 raise RuntimeError("The prompt asked for a fault.")
             if stage == "refine" and "fail" in script:
                 error = MVGambaError(f"The prompt asked for {script['fail']}.")
                 error.reason = script["fail"]
                 raise error
+
+    @staticmethod
+    def _show(job: Job, *, rounds: int, variant: int) -> None:
+        r, g, b = seed_color((job.spec.options.seed or 0) + variant)
+        for n in range(1, rounds + 1):
+            pictures, _, _ = cube_views((r * n // rounds, g * n // rounds, b * n // rounds), size=VIEW_SIZE)
+            for i, picture in enumerate(pictures):
+                job.preview(picture, "image/png", index=i, count=len(pictures), variant=variant)
+
+    @staticmethod
+    def _mesh(job: Job, seed: int, variant: int) -> list[OutputFile]:
         center, half = region_of(job.spec)
-        path = job.folder / "mesh.glb"
-        path.write_bytes(cube_glb(center, half, texture=checker_png(64, color)))
-        preview = job.folder / "preview.png"
-        preview.write_bytes(checker_png(64, color))
-        return [OutputFile(path, "mesh", "model/gltf-binary"), OutputFile(preview, "preview", "image/png")]
+        path = job.folder / numbered("mesh.glb", variant)
+        path.write_bytes(cube_glb(center, half, texture=checker_png(64, seed_color(seed))))
+        return [OutputFile(path, "mesh", "model/gltf-binary")]
+
+    @staticmethod
+    def _views(job: Job, seed: int, variant: int) -> list[OutputFile]:
+        pictures, matrices, focal = cube_views(seed_color(seed), size=VIEW_SIZE)
+        files, frames = [], []
+        z_up = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+        for side, picture, c2w in zip(SIDES, pictures, matrices, strict=True):
+            path = job.folder / numbered(f"{side}.png", variant)
+            path.write_bytes(picture)
+            files.append(OutputFile(path, "view", "image/png"))
+            frame = {"file_path": path.name, "transform_matrix": (z_up @ c2w).tolist()}
+            frames.append({**frame, "fl_x": focal, "fl_y": focal, "cx": VIEW_SIZE / 2, "cy": VIEW_SIZE / 2})
+        path = job.folder / numbered("transforms.json", variant)
+        path.write_text(json.dumps({"w": VIEW_SIZE, "h": VIEW_SIZE, "frames": frames}))
+        return [*files, OutputFile(path, "cameras", "application/json")]
 
     @staticmethod
     def _pause(job: Job, seconds: float, *, deaf: bool) -> None:
@@ -93,7 +158,9 @@ class FakePipeline:
 
 def script_of(spec: JobSpec) -> dict[str, str]:
     """The words that direct this pipeline, with what stands behind their colon."""
-    text = spec.source.prompt if isinstance(spec.source, TextSource) else spec.label
+    source = spec.source
+    text = source.prompt if isinstance(source, TextSource | ImageSource | VariationSource) else ""
+    text = text or spec.label
     words = (word[1:].partition(":") for word in text.split() if word.startswith("#"))
     return {name: value for name, _, value in words}
 
@@ -107,9 +174,10 @@ def seed_color(seed: int) -> tuple[int, int, int]:
 
 def region_of(spec: JobSpec) -> tuple[np.ndarray, float]:
     """Centre and half edge of the cube: what the cameras of a capture look at, else the inside of the unit ball."""
-    if not isinstance(spec.source, CaptureSource):
+    source = spec.source.object if isinstance(spec.source, VariationSource) else spec.source
+    if not isinstance(source, CaptureSource):
         return np.zeros(3), 0.5
-    cameras = [view.camera for view in spec.source.views]
+    cameras = [view.camera for view in source.views]
     c2w = np.array([c.c2w for c in cameras]).reshape(-1, 4, 4)
     origins, axes = c2w[:, :3, 3], -c2w[:, :3, 2]
     # the point nearest to all optical axes; a trace of the identity decides when they are parallel

@@ -194,7 +194,8 @@ class LocalEngine:
                     data = base64.b64decode(message["data"])
                 except binascii.Error:
                     return
-                listener.on_preview(job_id, data, message["media_type"], message["index"], message["count"])
+                place = (message["index"], message["count"], message["variant"])
+                listener.on_preview(job_id, data, message["media_type"], *place)
             case "done":
                 files = [OutputFile(Path(f["path"]), f["kind"], f["media_type"]) for f in message["files"]]
                 self._finish(slot, task, lambda: listener.on_done(job_id, files))

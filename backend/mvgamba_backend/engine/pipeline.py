@@ -29,8 +29,8 @@ class Job(ABC):
         """Tell the user something."""
 
     @abstractmethod
-    def preview(self, data: bytes, media_type: str, *, index: int, count: int) -> None:
-        """Show a small picture (at most 64 KiB)."""
+    def preview(self, data: bytes, media_type: str, *, index: int, count: int, variant: int = 0) -> None:
+        """Show a small picture (at most `MAX_PREVIEW_BYTES`) of one of `count` views of a result."""
 
 
 class Pipeline(Protocol):
@@ -40,6 +40,12 @@ class Pipeline(Protocol):
 
     def run(self, job: Job) -> list[OutputFile]:
         """Raises: what `mvgamba.pipeline.generate` raises."""
+
+
+def numbered(name: str, variant: int) -> str:
+    """mesh.glb, mesh_2.glb, mesh_3.glb, ... for 0, 1, 2, ..."""
+    path = Path(name)
+    return name if variant == 0 else f"{path.stem}_{variant + 1}{path.suffix}"
 
 
 PIPELINES = Registry(

@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from mvgamba_backend.spec import JobSpec
 
+MAX_PREVIEW_BYTES = 64 << 10
+"""Of a picture that is shown while a job runs."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -37,7 +40,7 @@ class OutputFile:
 
     path: Path
     kind: str
-    """mesh or preview."""
+    """mesh, preview, view, cameras or facts."""
     media_type: str
 
 
@@ -49,7 +52,7 @@ class Description:
     devices: list[dict[str, Any]] = field(default_factory=list)
     """id, name, memory_bytes, free_memory_bytes."""
     models: list[dict[str, Any]] = field(default_factory=list)
-    """id, kind, available, why_not."""
+    """id, kind, available, why_not, sources."""
     kernels: list[dict[str, Any]] = field(default_factory=list)
     """operation, device, variant, why_not."""
     sources: list[str] = field(default_factory=list)
@@ -65,7 +68,9 @@ class Listener(Protocol):
 
     def on_log(self, job_id: str, text: str) -> None: ...
 
-    def on_preview(self, job_id: str, data: bytes, media_type: str, index: int, count: int) -> None: ...
+    def on_preview(
+        self, job_id: str, data: bytes, media_type: str, index: int, count: int, variant: int = 0
+    ) -> None: ...
 
     def on_done(self, job_id: str, files: list[OutputFile]) -> None:
         """The files may be moved away; the rest of their folder goes when this returns."""

@@ -1,7 +1,11 @@
-"""The library's pipeline in a worker. Of the service only this module loads torch."""
+"""The library's pipeline in a worker. Of the service only this module and `previews` load torch."""
 
+import dataclasses
+import json
 import os
 import re
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +14,37 @@ import torch
 
 from mvgamba.errors import InvalidImage
 from mvgamba.evaluation.doctor import examine
+from mvgamba.evaluation.drawable import read_drawable
+from mvgamba.evaluation.photograph import photograph_from_rig
+from mvgamba.io.capture_writing import VIEW_NAMES, write_captures
 from mvgamba.io.images import read_rgb, read_rgba
-from mvgamba.pipeline import generate
-from mvgamba.progress import Progress
+from mvgamba.pipeline import generate, only_views
+from mvgamba.progress import Progress, Report
 from mvgamba.types import (
     Cameras,
     GenerateOptions,
     GenerateRequest,
+    MultiviewOptions,
     PosedViews,
     SourceImage,
     TextPrompt,
+    Variation,
 )
 from mvgamba.weights.user import folder_for
-from mvgamba_backend.engine.pipeline import Job
+from mvgamba_backend.engine.pipeline import Job, numbered
+from mvgamba_backend.engine.previews import Previews
 from mvgamba_backend.engine.protocol import Description, OutputFile
-from mvgamba_backend.spec import CameraSpec, CaptureSource, ImageSource, JobSpec, TextSource
+from mvgamba_backend.spec import (
+    CameraSpec,
+    CaptureSource,
+    ImageSource,
+    JobSpec,
+    Options,
+    TextSource,
+    VariationSource,
+)
 
-GLB = "model/gltf-binary"
+GLB, JSON, PNG = "model/gltf-binary", "application/json", "image/png"
 
 
 class RealPipeline:
@@ -39,41 +57,121 @@ class RealPipeline:
         return description_from_facts(examine(self_test=False, weights_folder=self.weights_folder))
 
     def run(self, job: Job) -> list[OutputFile]:
-        def report(progress: Progress) -> None:
-            job.report(progress.stage, progress.fraction, message=progress.message, seconds_left=progress.seconds_left)
+        begin, wanted = time.monotonic(), job.spec.options
+        source, doubts = source_from_spec(job.spec, job.blobs)
+        said = _Said(job)
+        said(doubts)
+        files: list[OutputFile] = []
+        results: list[dict[str, Any]] = []
+        for k in range(wanted.variants):
+            options = options_from_spec(wanted, weights_folder=self.weights_folder, variant=k)
+            if options.seconds is not None:
+                left = max(options.seconds - (time.monotonic() - begin), 0.1)
+                options = dataclasses.replace(options, seconds=left / (wanted.variants - k))
+            make = self._views if wanted.review_views else self._mesh
+            made, facts = make(job, GenerateRequest(source, options), k, doubts)
+            said(facts["warnings"])
+            said([f"Memory is short: {sentence}" for sentence in facts.get("reduced", [])])
+            files += made
+            results.append({"asset": made[-1].path.name, **facts})
+        path = job.folder / "facts.json"
+        path.write_text(json.dumps({"results": results}, indent=1), encoding="utf-8")
+        return [*files, OutputFile(path, "facts", JSON)]
 
-        request = request_from_spec(job.spec, job.blobs, weights_folder=self.weights_folder)
-        result = generate(request, report=report, cancel=job.cancel)
-        path = job.folder / "mesh.glb"
+    def _mesh(
+        self, job: Job, request: GenerateRequest, variant: int, doubts: Sequence[str]
+    ) -> tuple[list[OutputFile], dict[str, Any]]:
+        report, previews = _reporting(job, variant)
+        result = generate(request, report=report, cancel=job.cancel, show=previews.show)
+        result.facts["warnings"] = [*doubts, *result.facts["warnings"]]
+        path = job.folder / numbered("mesh.glb", variant)
         result.write_glb(path)
-        return [OutputFile(path, "mesh", GLB)]
+        return [OutputFile(path, "mesh", GLB)], result.facts
+
+    def _views(
+        self, job: Job, request: GenerateRequest, variant: int, doubts: Sequence[str]
+    ) -> tuple[list[OutputFile], dict[str, Any]]:
+        report, previews = _reporting(job, variant)
+        made = only_views(request, report=report, cancel=job.cancel, show=previews.show)
+        previews.show(made.views)
+        previews.flush()
+        count, folder = made.views.num_views, job.folder / f"views_{variant}"
+        sides = VIEW_NAMES if count <= len(VIEW_NAMES) else tuple(f"{i:03d}" for i in range(count))
+        pictures = write_captures(made.views, folder, names=tuple(numbered(side, variant) for side in sides))
+        cameras = (folder / "transforms.json").rename(folder / numbered("transforms.json", variant))
+        facts = {"seed": request.options.seed, **made.facts, "warnings": [*doubts, *made.warnings]}
+        return [*(OutputFile(p, "view", PNG) for p in pictures), OutputFile(cameras, "cameras", JSON)], facts
 
 
-def request_from_spec(spec: JobSpec, blobs: dict[str, Path], *, weights_folder: Path | None = None) -> GenerateRequest:
-    """Raises: InvalidImage, InvalidCameras."""
-    source: TextPrompt | SourceImage | PosedViews
+class _Said:
+    """Tells the user each sentence once, however many variants have cause for it."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._sentences: set[str] = set()
+
+    def __call__(self, sentences: Iterable[str]) -> None:
+        for sentence in sentences:
+            if sentence not in self._sentences:
+                self._sentences.add(sentence)
+                self._job.log(sentence)
+
+
+def _reporting(job: Job, variant: int) -> tuple[Report, Previews]:
+    """Reports as shares of the whole job, and previews of which the last are shown before the next stage begins."""
+    previews, count = Previews(job, variant=variant), job.spec.options.variants
+    which = "" if count == 1 else f"Variant {variant + 1} of {count}: "
+
+    def report(progress: Progress) -> None:
+        if progress.stage != "multiview":
+            previews.flush()
+        left = progress.seconds_left if count == 1 else None
+        fraction = (variant + progress.fraction) / count
+        job.report(progress.stage, fraction, message=which + progress.message, seconds_left=left)
+
+    return report, previews
+
+
+def source_from_spec(
+    spec: JobSpec, blobs: dict[str, Path]
+) -> tuple[TextPrompt | SourceImage | Variation | PosedViews, Sequence[str]]:
+    """What it is made from, and what is doubtful about that. Raises: InvalidImage, InvalidCameras, InvalidInput."""
     match spec.source:
         case TextSource(prompt=prompt, negative_prompt=negative):
-            source = TextPrompt(prompt, negative)
-        case ImageSource(image=image):
-            source = _source_image(blobs[image])
+            return TextPrompt(prompt, negative), ()
+        case ImageSource(image=image, prompt=prompt, elevation=elevation):
+            picture, doubts = read_picture(blobs[image])
+            return dataclasses.replace(picture, prompt=prompt, elevation=elevation), doubts
+        case VariationSource(object=thing):
+            views = (
+                views_from_capture(thing, blobs)
+                if isinstance(thing, CaptureSource)
+                else photograph_from_rig(read_drawable(blobs[thing.sha256]))
+            )
+            return Variation(views, spec.source.prompt, spec.source.negative_prompt, spec.source.strength), ()
         case CaptureSource():
-            source = views_from_capture(spec.source, blobs)
-    options = spec.options
+            return views_from_capture(spec.source, blobs), ()
+
+
+def options_from_spec(options: Options, *, weights_folder: Path | None = None, variant: int = 0) -> GenerateOptions:
+    """With the seed of one variant."""
     assert options.seed is not None, "the service draws a seed before it queues a job"
-    return GenerateRequest(
-        source,
-        GenerateOptions(
-            quality=options.quality,  # type: ignore[arg-type]  # checked against the same words
-            reconstructor=options.reconstructor,
-            weights_folder=weights_folder,
-            refine=options.refine,
-            target_faces=options.target_faces,
-            texture_size=options.texture_size,
-            seed=options.seed,
-            # the worker sees only its own device, whatever number that has outside
-            device=re.sub(r":\d+$", "", options.device),
-            seconds=options.seconds,
+    return GenerateOptions(
+        quality=options.quality,  # type: ignore[arg-type]  # checked against the same words
+        reconstructor=options.reconstructor,
+        weights_folder=weights_folder,
+        refine=options.refine,
+        target_faces=options.target_faces,
+        texture_size=options.texture_size,
+        seed=options.seed + variant,
+        # the worker sees only its own device, whatever number that has outside
+        device=re.sub(r":\d+$", "", options.device),
+        seconds=options.seconds,
+        multiview=MultiviewOptions(
+            options.multiview.generator,
+            options.multiview.candidates,
+            options.multiview.steps,
+            options.multiview.guidance,
         ),
     )
 
@@ -118,14 +216,15 @@ def read_depth(path: Path, size: tuple[int, int], *, name: str) -> torch.Tensor:
     return torch.from_numpy(np.where(valid, depth, np.float32(0)))[None]
 
 
-def _source_image(path: Path) -> SourceImage:
+def read_picture(path: Path) -> tuple[SourceImage, Sequence[str]]:
+    """The object in a picture, and what is doubtful about it. A picture without alpha is taken as a whole. Raises: InvalidImage."""
     try:
         pixels = read_rgba(path, name="The image")
     except InvalidImage:
         color = read_rgb(path, name="The image")
         pixels = np.concatenate([color, np.ones_like(color[..., :1])], -1)
     planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    return SourceImage(planes[:3], planes[3:])
+    return SourceImage(planes[:3], planes[3:]), ()
 
 
 def _c2w(camera: CameraSpec) -> torch.Tensor:
@@ -159,5 +258,8 @@ def description_from_facts(facts: dict[str, Any]) -> Description:
     models = [
         {"id": name, "kind": "reconstructor", "available": True, "why_not": ""} for name in facts["reconstructors"]
     ]
+    models += [{"id": name, "kind": "multiview", **row} for name, row in facts["generators"].items()]
+    takes = {source for row in facts["generators"].values() if row["available"] for source in row["sources"]}
+    sources = ["capture", *(source for source in ("text", "image", "variation") if source in takes)]
     versions = {name: version for name, version in {**facts["versions"], **facts["optional"]}.items() if version}
-    return Description(versions, devices, models, kernels, sources=["capture"])
+    return Description(versions, devices, models, kernels, sources=sources)

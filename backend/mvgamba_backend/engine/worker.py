@@ -59,9 +59,10 @@ class WorkerJob(Job):
     def log(self, text: str) -> None:
         self._channel.send("log", job_id=self.id, text=text)
 
-    def preview(self, data: bytes, media_type: str, *, index: int, count: int) -> None:
+    def preview(self, data: bytes, media_type: str, *, index: int, count: int, variant: int = 0) -> None:
         encoded = base64.b64encode(data).decode("ascii")
-        self._channel.send("preview", job_id=self.id, data=encoded, media_type=media_type, index=index, count=count)
+        place = {"index": index, "count": count, "variant": variant}
+        self._channel.send("preview", job_id=self.id, data=encoded, media_type=media_type, **place)
 
 
 def main() -> None:

@@ -61,6 +61,23 @@ class ContentFolder:
             self.receive(iter([data]), sha256=sha256, size=len(data), offset=0)
         return sha256
 
+    def share(self, other: "ContentFolder", sha256: str) -> None:
+        """Have what another folder has, too, where the system can without a copy. Raises: DiskFull, OutputFailed."""
+        if self.has(sha256):
+            return
+        own = self._parts / f"{sha256}.{uuid.uuid4().hex}"
+        try:
+            try:
+                os.link(other.path(sha256), own)
+            except OSError:  # a file system without hard links
+                self.check_room(other.path(sha256).stat().st_size)
+                shutil.copyfile(other.path(sha256), own)
+            self._place(own, sha256)
+        except OSError as error:
+            raise output_error(error, "keeping a mesh") from error
+        finally:
+            own.unlink(missing_ok=True)
+
     def adopt(self, source: Path) -> tuple[str, int]:
         """Move a finished file in, on the same disk. Returns its sha256 and size."""
         with source.open("rb") as file:

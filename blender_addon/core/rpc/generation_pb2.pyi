@@ -43,6 +43,9 @@ class AssetKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ASSET_KIND_UNSPECIFIED: _ClassVar[AssetKind]
     ASSET_KIND_MESH: _ClassVar[AssetKind]
     ASSET_KIND_PREVIEW: _ClassVar[AssetKind]
+    ASSET_KIND_VIEW: _ClassVar[AssetKind]
+    ASSET_KIND_CAMERAS: _ClassVar[AssetKind]
+    ASSET_KIND_FACTS: _ClassVar[AssetKind]
 QUALITY_UNSPECIFIED: Quality
 QUALITY_DRAFT: Quality
 QUALITY_STANDARD: Quality
@@ -65,20 +68,25 @@ STAGE_EXPORT: Stage
 ASSET_KIND_UNSPECIFIED: AssetKind
 ASSET_KIND_MESH: AssetKind
 ASSET_KIND_PREVIEW: AssetKind
+ASSET_KIND_VIEW: AssetKind
+ASSET_KIND_CAMERAS: AssetKind
+ASSET_KIND_FACTS: AssetKind
 
 class JobSpec(_message.Message):
-    __slots__ = ("text", "image", "capture", "options", "label")
+    __slots__ = ("text", "image", "capture", "variation", "options", "label")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    VARIATION_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     text: TextSource
     image: ImageSource
     capture: CaptureSource
+    variation: VariationSource
     options: Options
     label: str
-    def __init__(self, text: _Optional[_Union[TextSource, _Mapping]] = ..., image: _Optional[_Union[ImageSource, _Mapping]] = ..., capture: _Optional[_Union[CaptureSource, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., label: _Optional[str] = ...) -> None: ...
+    def __init__(self, text: _Optional[_Union[TextSource, _Mapping]] = ..., image: _Optional[_Union[ImageSource, _Mapping]] = ..., capture: _Optional[_Union[CaptureSource, _Mapping]] = ..., variation: _Optional[_Union[VariationSource, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., label: _Optional[str] = ...) -> None: ...
 
 class TextSource(_message.Message):
     __slots__ = ("prompt", "negative_prompt")
@@ -89,10 +97,30 @@ class TextSource(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ...) -> None: ...
 
 class ImageSource(_message.Message):
-    __slots__ = ("image",)
+    __slots__ = ("image", "prompt", "elevation")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    ELEVATION_FIELD_NUMBER: _ClassVar[int]
     image: Image
-    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ...) -> None: ...
+    prompt: str
+    elevation: float
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., prompt: _Optional[str] = ..., elevation: _Optional[float] = ...) -> None: ...
+
+class VariationSource(_message.Message):
+    __slots__ = ("capture", "job_id", "prompt", "negative_prompt", "strength", "asset_name")
+    CAPTURE_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    STRENGTH_FIELD_NUMBER: _ClassVar[int]
+    ASSET_NAME_FIELD_NUMBER: _ClassVar[int]
+    capture: CaptureSource
+    job_id: str
+    prompt: str
+    negative_prompt: str
+    strength: float
+    asset_name: str
+    def __init__(self, capture: _Optional[_Union[CaptureSource, _Mapping]] = ..., job_id: _Optional[str] = ..., prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ..., strength: _Optional[float] = ..., asset_name: _Optional[str] = ...) -> None: ...
 
 class CaptureSource(_message.Message):
     __slots__ = ("views",)
@@ -143,7 +171,7 @@ class Camera(_message.Message):
     def __init__(self, camera_to_world: _Optional[_Iterable[float]] = ..., fx: _Optional[float] = ..., fy: _Optional[float] = ..., cx: _Optional[float] = ..., cy: _Optional[float] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("quality", "reconstructor", "refine", "target_faces", "texture_size", "seed", "device", "seconds")
+    __slots__ = ("quality", "reconstructor", "refine", "target_faces", "texture_size", "seed", "device", "seconds", "multiview", "variants", "review_views")
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     RECONSTRUCTOR_FIELD_NUMBER: _ClassVar[int]
     REFINE_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +180,9 @@ class Options(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    MULTIVIEW_FIELD_NUMBER: _ClassVar[int]
+    VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    REVIEW_VIEWS_FIELD_NUMBER: _ClassVar[int]
     quality: Quality
     reconstructor: str
     refine: bool
@@ -160,7 +191,22 @@ class Options(_message.Message):
     seed: int
     device: str
     seconds: float
-    def __init__(self, quality: _Optional[_Union[Quality, str]] = ..., reconstructor: _Optional[str] = ..., refine: _Optional[bool] = ..., target_faces: _Optional[int] = ..., texture_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+    multiview: MultiviewOptions
+    variants: int
+    review_views: bool
+    def __init__(self, quality: _Optional[_Union[Quality, str]] = ..., reconstructor: _Optional[str] = ..., refine: _Optional[bool] = ..., target_faces: _Optional[int] = ..., texture_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., multiview: _Optional[_Union[MultiviewOptions, _Mapping]] = ..., variants: _Optional[int] = ..., review_views: _Optional[bool] = ...) -> None: ...
+
+class MultiviewOptions(_message.Message):
+    __slots__ = ("generator", "candidates", "steps", "guidance")
+    GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    generator: str
+    candidates: int
+    steps: int
+    guidance: float
+    def __init__(self, generator: _Optional[str] = ..., candidates: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("id", "request_id", "state", "progress", "error", "assets", "spec", "create_time", "start_time", "end_time", "last_sequence", "attempt")
@@ -314,16 +360,18 @@ class LogLine(_message.Message):
     def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Preview(_message.Message):
-    __slots__ = ("data", "media_type", "index", "count")
+    __slots__ = ("data", "media_type", "index", "count", "variant")
     DATA_FIELD_NUMBER: _ClassVar[int]
     MEDIA_TYPE_FIELD_NUMBER: _ClassVar[int]
     INDEX_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
+    VARIANT_FIELD_NUMBER: _ClassVar[int]
     data: bytes
     media_type: str
     index: int
     count: int
-    def __init__(self, data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., index: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
+    variant: int
+    def __init__(self, data: _Optional[bytes] = ..., media_type: _Optional[str] = ..., index: _Optional[int] = ..., count: _Optional[int] = ..., variant: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()
@@ -419,6 +467,36 @@ class DownloadAssetResponse(_message.Message):
     sha256: str
     def __init__(self, offset: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
+class LookUpWordsRequest(_message.Message):
+    __slots__ = ("prompt", "prefix", "max_suggestions", "generator")
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    MAX_SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    prompt: str
+    prefix: str
+    max_suggestions: int
+    generator: str
+    def __init__(self, prompt: _Optional[str] = ..., prefix: _Optional[str] = ..., max_suggestions: _Optional[int] = ..., generator: _Optional[str] = ...) -> None: ...
+
+class LookUpWordsResponse(_message.Message):
+    __slots__ = ("known", "unknown", "suggestions")
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    known: _containers.RepeatedScalarFieldContainer[str]
+    unknown: _containers.RepeatedCompositeFieldContainer[UnknownWord]
+    suggestions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, known: _Optional[_Iterable[str]] = ..., unknown: _Optional[_Iterable[_Union[UnknownWord, _Mapping]]] = ..., suggestions: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UnknownWord(_message.Message):
+    __slots__ = ("word", "nearest")
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    NEAREST_FIELD_NUMBER: _ClassVar[int]
+    word: str
+    nearest: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, word: _Optional[str] = ..., nearest: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class ShutdownRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -485,16 +563,18 @@ class Device(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., free_memory_bytes: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("id", "kind", "available", "why_not")
+    __slots__ = ("id", "kind", "available", "why_not", "sources")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     AVAILABLE_FIELD_NUMBER: _ClassVar[int]
     WHY_NOT_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: str
     available: bool
     why_not: str
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., available: _Optional[bool] = ..., why_not: _Optional[str] = ...) -> None: ...
+    sources: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., available: _Optional[bool] = ..., why_not: _Optional[str] = ..., sources: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Kernel(_message.Message):
     __slots__ = ("operation", "device", "variant", "why_not")
@@ -516,7 +596,7 @@ class Kernel(_message.Message):
     def __init__(self, operation: _Optional[str] = ..., device: _Optional[str] = ..., variant: _Optional[str] = ..., why_not: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_views", "max_image_edge", "max_total_pixels", "max_inline_image_bytes", "max_blob_bytes", "chunk_bytes", "max_message_bytes", "queue_limit", "min_target_faces", "max_target_faces", "min_texture_size", "max_texture_size", "max_prompt_characters")
+    __slots__ = ("max_views", "max_image_edge", "max_total_pixels", "max_inline_image_bytes", "max_blob_bytes", "chunk_bytes", "max_message_bytes", "queue_limit", "min_target_faces", "max_target_faces", "min_texture_size", "max_texture_size", "max_prompt_characters", "max_variants", "max_candidates", "max_steps", "max_guidance")
     MAX_VIEWS_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_EDGE_FIELD_NUMBER: _ClassVar[int]
     MAX_TOTAL_PIXELS_FIELD_NUMBER: _ClassVar[int]
@@ -530,6 +610,10 @@ class Limits(_message.Message):
     MIN_TEXTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_TEXTURE_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_PROMPT_CHARACTERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_VARIANTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
+    MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
+    MAX_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     max_views: int
     max_image_edge: int
     max_total_pixels: int
@@ -543,4 +627,8 @@ class Limits(_message.Message):
     min_texture_size: int
     max_texture_size: int
     max_prompt_characters: int
-    def __init__(self, max_views: _Optional[int] = ..., max_image_edge: _Optional[int] = ..., max_total_pixels: _Optional[int] = ..., max_inline_image_bytes: _Optional[int] = ..., max_blob_bytes: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ..., min_target_faces: _Optional[int] = ..., max_target_faces: _Optional[int] = ..., min_texture_size: _Optional[int] = ..., max_texture_size: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ...) -> None: ...
+    max_variants: int
+    max_candidates: int
+    max_steps: int
+    max_guidance: int
+    def __init__(self, max_views: _Optional[int] = ..., max_image_edge: _Optional[int] = ..., max_total_pixels: _Optional[int] = ..., max_inline_image_bytes: _Optional[int] = ..., max_blob_bytes: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ..., min_target_faces: _Optional[int] = ..., max_target_faces: _Optional[int] = ..., min_texture_size: _Optional[int] = ..., max_texture_size: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_variants: _Optional[int] = ..., max_candidates: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[int] = ...) -> None: ...

@@ -85,6 +85,11 @@ class GenerationServiceStub:
                 request_serializer=mvgamba__rpc_dot_v1_dot_generation__pb2.DescribeServerRequest.SerializeToString,
                 response_deserializer=mvgamba__rpc_dot_v1_dot_generation__pb2.DescribeServerResponse.FromString,
                 _registered_method=True)
+        self.LookUpWords = channel.unary_unary(
+                '/mvgamba_rpc.v1.GenerationService/LookUpWords',
+                request_serializer=mvgamba__rpc_dot_v1_dot_generation__pb2.LookUpWordsRequest.SerializeToString,
+                response_deserializer=mvgamba__rpc_dot_v1_dot_generation__pb2.LookUpWordsResponse.FromString,
+                _registered_method=True)
         self.Shutdown = channel.unary_unary(
                 '/mvgamba_rpc.v1.GenerationService/Shutdown',
                 request_serializer=mvgamba__rpc_dot_v1_dot_generation__pb2.ShutdownRequest.SerializeToString,
@@ -98,7 +103,8 @@ class GenerationServiceServicer:
 
     def CreateJob(self, request, context):
         """Queue a job. Safe to repeat with the same request_id: the answer is then the job that exists.
-        Reasons: INVALID_INPUT, INVALID_CAMERAS, INVALID_IMAGE, BLOB_MISSING, QUEUE_FULL, DISK_FULL, REQUEST_ID_REUSED.
+        Reasons: INVALID_INPUT, INVALID_CAMERAS, INVALID_IMAGE, BLOB_MISSING, QUEUE_FULL, DISK_FULL, REQUEST_ID_REUSED; where a
+        variation names a job: JOB_UNKNOWN, JOB_NOT_FINISHED, ASSET_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -169,6 +175,14 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LookUpWords(self, request, context):
+        """Which words of a prompt the generator knows, and what a word that is being typed may become. Quick enough to be asked
+        with every key. Reasons: INVALID_INPUT, WEIGHTS_MISSING, WEIGHTS_CORRUPT, UNAVAILABLE (a generator without a list of words).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Shutdown(self, request, context):
         """End the server: running jobs go back to the queue. Only from this machine. Reasons: NOT_LOCAL.
         """
@@ -228,6 +242,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.DescribeServer,
                     request_deserializer=mvgamba__rpc_dot_v1_dot_generation__pb2.DescribeServerRequest.FromString,
                     response_serializer=mvgamba__rpc_dot_v1_dot_generation__pb2.DescribeServerResponse.SerializeToString,
+            ),
+            'LookUpWords': grpc.unary_unary_rpc_method_handler(
+                    servicer.LookUpWords,
+                    request_deserializer=mvgamba__rpc_dot_v1_dot_generation__pb2.LookUpWordsRequest.FromString,
+                    response_serializer=mvgamba__rpc_dot_v1_dot_generation__pb2.LookUpWordsResponse.SerializeToString,
             ),
             'Shutdown': grpc.unary_unary_rpc_method_handler(
                     servicer.Shutdown,
@@ -506,6 +525,33 @@ class GenerationService:
             '/mvgamba_rpc.v1.GenerationService/DescribeServer',
             mvgamba__rpc_dot_v1_dot_generation__pb2.DescribeServerRequest.SerializeToString,
             mvgamba__rpc_dot_v1_dot_generation__pb2.DescribeServerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LookUpWords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mvgamba_rpc.v1.GenerationService/LookUpWords',
+            mvgamba__rpc_dot_v1_dot_generation__pb2.LookUpWordsRequest.SerializeToString,
+            mvgamba__rpc_dot_v1_dot_generation__pb2.LookUpWordsResponse.FromString,
             options,
             channel_credentials,
             insecure,

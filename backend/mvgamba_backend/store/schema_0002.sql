@@ -1,0 +1,1 @@
+-- No table changes: specs may hold variations, variants and reviews from here on, which the version before cannot read.
