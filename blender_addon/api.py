@@ -107,7 +107,7 @@ def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None 
 
 
 def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:
-    """Pump until a job has ended and its result is placed.
+    """Pump until a job has ended and its result is placed, or its views are ready to be looked at.
 
     Raises:
         AddonError: The job failed or was cancelled, or `timeout` seconds have passed.
@@ -115,7 +115,7 @@ def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:
     done = wait_until(session().pump, lambda: not row.is_active, timeout=timeout)
     if not done:
         raise AddonError("DEADLINE_EXCEEDED", f"job {row.job_id} still says {row.text!r} after {timeout:.0f} s")
-    if row.state is not JobState.PLACED:
+    if row.state not in (JobState.PLACED, JobState.VIEWS_READY):
         reason = row.reason or "CANCELLED"
         raise AddonError(reason, sentence(reason, row.message))
     return row

@@ -11,12 +11,13 @@ from pathlib import Path
 import grpc
 
 from .backend_process import Endpoint
-from .convert import request_to_proto, update_from_proto
+from .convert import request_to_proto, server_from_proto, update_from_proto, words_from_proto
 from .errors import AddonError
 from .jobs import AssetInfo, JobUpdate
 from .request import JobRequest
 from .rpc import generation_pb2 as pb
 from .rpc.generation_pb2_grpc import GenerationServiceStub
+from .server_info import ServerInfo, WordsFound
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,8 @@ class GenerationClient:
     def create(self, request: JobRequest, *, should_stop: Callable[[], bool]) -> str:
         """Upload what the server does not have yet and queue the job; its id. Repeating it makes no second job."""
         with _translated():
-            image_hashes = [file_sha256(view.image_path) for view in request.views]
-            depth_hashes = [file_sha256(view.depth_path) if view.depth_path else None for view in request.views]
-            files = {
-                **{digest: view.image_path for digest, view in zip(image_hashes, request.views, strict=True)},
-                **{d: v.depth_path for d, v in zip(depth_hashes, request.views, strict=True) if d and v.depth_path},
-            }
+            hashes = {path: file_sha256(path) for path in request.files()}
+            files = {digest: path for path, digest in hashes.items()}
             found = self._stub.FindBlobs(
                 pb.FindBlobsRequest(sha256=list(files)), metadata=self._metadata, timeout=SHORT
             )
@@ -77,7 +74,7 @@ class GenerationClient:
                     raise AddonError("CANCELLED")
                 if not blob.complete:
                     self._upload(blob.sha256, files[blob.sha256], blob.received_bytes)
-            message = request_to_proto(request, image_hashes, depth_hashes)
+            message = request_to_proto(request, hashes)
             return self._stub.CreateJob(message, metadata=self._metadata, timeout=3 * SHORT).job.id
 
     def watch(self, job_id: str, *, after_sequence: int) -> Iterator[JobUpdate]:
@@ -86,6 +83,23 @@ class GenerationClient:
         with _translated():
             for event in self._stub.WatchJob(message, metadata=self._metadata):
                 yield update_from_proto(event)
+
+    def describe(self, *, wait_until_ready: bool = False) -> ServerInfo:
+        """What the server can make; to wait may take it seconds, while it loads."""
+        message = pb.DescribeServerRequest(wait_until_ready=wait_until_ready)
+        with _translated():
+            timeout = LONG if wait_until_ready else SHORT
+            return server_from_proto(self._stub.DescribeServer(message, metadata=self._metadata, timeout=timeout))
+
+    def look_up_words(
+        self, prompt: str = "", *, prefix: str = "", max_suggestions: int = 0, generator: str = ""
+    ) -> WordsFound:
+        """Which words of a prompt are known there, and what `prefix` may become."""
+        message = pb.LookUpWordsRequest(
+            prompt=prompt, prefix=prefix, max_suggestions=max_suggestions, generator=generator
+        )
+        with _translated():
+            return words_from_proto(self._stub.LookUpWords(message, metadata=self._metadata, timeout=SHORT))
 
     def cancel(self, job_id: str) -> None:
         with _translated():

@@ -1,11 +1,13 @@
 """Between the plain data of the extension and the messages of the contract."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
 
 from .axes import c2w_z_up_to_y_up
-from .jobs import AssetInfo, JobUpdate
-from .request import CapturedView, JobOptions, JobRequest
+from .jobs import AssetInfo, JobUpdate, PreviewPicture
+from .request import CapturedView, ImageInput, JobOptions, JobRequest, TextInput, VariationInput
 from .rpc import generation_pb2 as pb
+from .server_info import GeneratorInfo, ServerInfo, WordsFound
 
 _QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
 _STATES = {
@@ -27,18 +29,46 @@ _STAGES = {
 }
 
 
-def request_to_proto(
-    request: JobRequest, image_hashes: Sequence[str], depth_hashes: Sequence[str | None]
-) -> pb.CreateJobRequest:
-    """The request, its pictures named by the SHA-256 under which they were uploaded."""
-    views = [
-        view_to_proto(view, image, depth)
-        for view, image, depth in zip(request.views, image_hashes, depth_hashes, strict=True)
-    ]
-    spec = pb.JobSpec(
-        capture=pb.CaptureSource(views=views), options=options_to_proto(request.options), label=request.label[:200]
-    )
+_KINDS = {
+    pb.ASSET_KIND_MESH: "mesh",
+    pb.ASSET_KIND_PREVIEW: "preview",
+    pb.ASSET_KIND_VIEW: "view",
+    pb.ASSET_KIND_CAMERAS: "cameras",
+    pb.ASSET_KIND_FACTS: "facts",
+}
+
+
+def request_to_proto(request: JobRequest, hashes: Mapping[Path, str]) -> pb.CreateJobRequest:
+    """The request, its files (`JobRequest.files`) named by the SHA-256 under which they were uploaded."""
+    spec = pb.JobSpec(options=options_to_proto(request.options), label=request.label[:200])
+    match request.source:
+        case TextInput(prompt=prompt, negative_prompt=negative):
+            spec.text.CopyFrom(pb.TextSource(prompt=prompt, negative_prompt=negative))
+        case ImageInput(image_path=path, prompt=prompt, elevation=elevation):
+            image = pb.Image(sha256=hashes[path])
+            spec.image.CopyFrom(pb.ImageSource(image=image, prompt=prompt, elevation=elevation))
+        case VariationInput() as source:
+            spec.variation.CopyFrom(
+                pb.VariationSource(
+                    prompt=source.prompt, negative_prompt=source.negative_prompt, strength=source.strength
+                )
+            )
+            if source.job_id:
+                spec.variation.job_id, spec.variation.asset_name = source.job_id, source.asset_name
+            else:
+                spec.variation.capture.CopyFrom(_capture_to_proto(request.views, hashes))
+        case None:
+            spec.capture.CopyFrom(_capture_to_proto(request.views, hashes))
     return pb.CreateJobRequest(spec=spec, request_id=request.request_id)
+
+
+def _capture_to_proto(views: tuple[CapturedView, ...], hashes: Mapping[Path, str]) -> pb.CaptureSource:
+    return pb.CaptureSource(
+        views=[
+            view_to_proto(view, hashes[view.image_path], hashes[view.depth_path] if view.depth_path else None)
+            for view in views
+        ]
+    )
 
 
 def view_to_proto(view: CapturedView, image_sha256: str, depth_sha256: str | None) -> pb.PosedView:
@@ -66,6 +96,14 @@ def options_to_proto(options: JobOptions) -> pb.Options:
         texture_size=options.texture_size,
         seed=options.seed,
         device=options.device,
+        variants=options.variants,
+        review_views=options.review_views,
+        multiview=pb.MultiviewOptions(
+            generator=options.generator,
+            candidates=options.candidates,
+            steps=options.steps,
+            guidance=options.guidance,
+        ),
     )
 
 
@@ -78,7 +116,13 @@ def update_from_proto(event: pb.WatchJobResponse) -> JobUpdate:
             return JobUpdate(event.sequence, **_progress_fields(event.progress))
         case "log":
             return JobUpdate(event.sequence, log_line=event.log.text)
-        case _:  # a preview, a heartbeat, or what a newer server may send
+        case "preview":
+            picture = event.preview
+            return JobUpdate(
+                event.sequence,
+                preview=PreviewPicture(picture.data, picture.media_type, picture.index, picture.count, picture.variant),
+            )
+        case _:  # a heartbeat, or what a newer server may send
             return JobUpdate(event.sequence)
 
 
@@ -105,4 +149,19 @@ def _progress_fields(progress: pb.Progress) -> dict:
 
 
 def asset_from_proto(asset: pb.Asset) -> AssetInfo:
-    return AssetInfo(asset.id, asset.media_type, asset.size_bytes, asset.sha256)
+    kind = _KINDS.get(asset.kind, "")
+    return AssetInfo(asset.id, asset.media_type, asset.size_bytes, asset.sha256, asset.name, kind)
+
+
+def words_from_proto(answer: pb.LookUpWordsResponse) -> WordsFound:
+    unknown = {entry.word: tuple(entry.nearest) for entry in answer.unknown}
+    return WordsFound(tuple(answer.known), unknown, tuple(answer.suggestions))
+
+
+def server_from_proto(answer: pb.DescribeServerResponse) -> ServerInfo:
+    generators = [model for model in answer.models if model.kind == "multiview"]
+    return ServerInfo(
+        answer.ready,
+        tuple(answer.sources),
+        tuple(GeneratorInfo(m.id, m.available, m.why_not, tuple(m.sources)) for m in generators),
+    )

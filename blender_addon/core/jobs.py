@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import sentence
-from .request import JobRequest
+from .request import CapturedView, JobRequest
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +28,15 @@ class JobState(enum.StrEnum):
     CANCELLING = "cancelling"
     DOWNLOADING = "downloading"
     READY = "ready"
+    VIEWS_READY = "views_ready"
+    """Made and downloaded, for a person to look at; what comes next is a new job (`request.approved_request`)."""
     PLACED = "placed"
     CANCELLED = "cancelled"
     FAILED = "failed"
     LOST = "lost"
 
 
-FINAL = frozenset({JobState.PLACED, JobState.CANCELLED, JobState.FAILED})
+FINAL = frozenset({JobState.VIEWS_READY, JobState.PLACED, JobState.CANCELLED, JobState.FAILED})
 _CANCELLABLE = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING, JobState.DOWNLOADING, JobState.LOST})
 
 STAGE_LABELS = {
@@ -57,6 +59,22 @@ class AssetInfo:
     size_bytes: int
     sha256: str
     """Hexadecimal."""
+    name: str = ""
+    """Of the file, such as mesh.glb."""
+    kind: str = ""
+    """mesh, preview, view, cameras or facts."""
+
+
+@dataclass(frozen=True)
+class PreviewPicture:
+    """A small picture of a view that the job is making."""
+
+    data: bytes
+    media_type: str
+    index: int
+    """Of `count` views."""
+    count: int
+    variant: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +93,7 @@ class JobUpdate:
     error_message: str | None = None
     assets: tuple[AssetInfo, ...] | None = None
     log_line: str | None = None
+    preview: PreviewPicture | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +132,16 @@ class Downloaded(Event):
     """The result lies on this machine, whole and verified."""
 
     path: Path
+    more: tuple[Path, ...] = ()
+    """Of the further variants, in their order."""
+
+
+@dataclass(frozen=True)
+class ViewsReady(Event):
+    """The views of a review lie on this machine."""
+
+    views: tuple[tuple[CapturedView, ...], ...]
+    """One set for each variant."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +178,14 @@ class JobRow:
     reason: str = ""
     message: str = ""
     result_path: Path | None = None
+    more_result_paths: tuple[Path, ...] = ()
+    """Of the further variants."""
+    previews: dict[tuple[int, int], PreviewPicture] = field(default_factory=dict)
+    """The latest picture by (variant, view)."""
+    views: tuple[tuple[CapturedView, ...], ...] = ()
+    """Of a review, one set for each variant."""
+    log_lines: list[str] = field(default_factory=list)
+    """What the server wanted the person to know, such as a word that it did not understand."""
     note: str = ""
     """Why a finished result waits, e.g. for Edit Mode to end."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
@@ -162,6 +199,11 @@ class JobRow:
     def is_active(self) -> bool:
         """Whether somebody still has to do something for it."""
         return self.state not in FINAL
+
+    @property
+    def can_clear(self) -> bool:
+        """Whether nobody needs it any more: views that were made wait for a person."""
+        return not self.is_active and self.state is not JobState.VIEWS_READY
 
     @property
     def can_cancel(self) -> bool:
@@ -184,6 +226,8 @@ class JobRow:
                 return f"Downloading {self.total / 1e6:.1f} MB"
             case JobState.READY:
                 return self.note or "Importing"
+            case JobState.VIEWS_READY:
+                return "Views are ready"
             case JobState.PLACED:
                 return f"Placed. {self.note}" if self.note else "Placed"
             case JobState.CANCELLED:
@@ -238,7 +282,7 @@ class JobBoard:
         return changed
 
     def clear_finished(self) -> None:
-        self.rows = [row for row in self.rows if row.is_active]
+        self.rows = [row for row in self.rows if not row.can_clear]
 
 
 def apply(row: JobRow, event: Event) -> None:
@@ -255,11 +299,16 @@ def apply(row: JobRow, event: Event) -> None:
             row.enter_stage("", event.at)
             row.received, row.total = received, total
             _enter(row, JobState.DOWNLOADING)
-        case Downloaded(path=path):
+        case Downloaded(path=path, more=more):
             row.enter_stage("", event.at)
-            row.result_path = path
+            row.result_path, row.more_result_paths = path, more
             row.fraction = 1.0
             row.state = JobState.READY
+        case ViewsReady(views=views):
+            row.enter_stage("", event.at)
+            row.views = views
+            row.fraction = 1.0
+            row.state = JobState.VIEWS_READY
         case ConnectionLost():
             _enter(row, JobState.LOST)
         case Failed(reason=reason, message=message):
@@ -289,13 +338,18 @@ def _apply_update(row: JobRow, update: JobUpdate, at: float) -> None:
         row.seconds_left = update.seconds_left
     if update.queue_position is not None:
         row.queue_position = update.queue_position
-    if update.log_line:
+    if update.preview is not None:
+        row.previews[update.preview.variant, update.preview.index] = update.preview
+    if update.log_line and update.log_line not in row.log_lines:
+        row.log_lines.append(update.log_line)
         log.debug("%s: %s", row.id, update.log_line)
 
 
 def retry_request(request: JobRequest, **changes: Any) -> JobRequest:
     """The same job again under a new identity, with some options changed."""
-    fresh = JobRequest(request.label, request.views, request.options, request.target, request.capture)
+    fresh = JobRequest(
+        request.label, request.views, request.options, request.target, request.capture, source=request.source
+    )
     return dataclasses.replace(fresh, options=dataclasses.replace(fresh.options, **changes))
 
 

@@ -17,9 +17,10 @@ from .jobs import (
     Failed,
     JobUpdate,
     Updated,
+    ViewsReady,
     WasCancelled,
 )
-from .request import JobRequest
+from .request import CapturedView, JobRequest, views_from_transforms
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -104,9 +105,12 @@ class JobWorker:
         request_id = self.request.request_id
         try:
             self._persist(self._create)
-            asset = self._persist(self._watch)
-            self._persist(lambda client: self._download(client, asset))
-            self._post(Downloaded(request_id, self._result_path))
+            assets = self._persist(self._watch)
+            if self.request.options.review_views:
+                self._post(ViewsReady(request_id, self._fetch_views(assets)))
+            else:
+                first, *more = self._fetch_meshes(assets)
+                self._post(Downloaded(request_id, first, tuple(more)))
         except _Stopped:
             log.debug("left job %s to the server", self._job_id)
         except _CancelledHere:
@@ -167,7 +171,7 @@ class JobWorker:
         if self._cancel.is_set():
             client.cancel(self._job_id)
 
-    def _watch(self, client: JobClient) -> AssetInfo:
+    def _watch(self, client: JobClient) -> tuple[AssetInfo, ...]:
         if self._cancel.is_set():
             client.cancel(self._job_id)  # the loss of the connection may have swallowed it
         assets: tuple[AssetInfo, ...] = ()
@@ -178,22 +182,50 @@ class JobWorker:
                 assets = update.assets
             match update.state:
                 case "succeeded":
-                    return _mesh_of(assets)
+                    return assets
                 case "failed":
                     raise AddonError(update.reason or "INTERNAL", update.error_message or "")
                 case "cancelled":
                     raise _CancelledHere
         raise AddonError("CONNECTION_LOST", "the watch ended early", retryable=True)
 
-    def _download(self, client: JobClient, asset: AssetInfo) -> None:
-        request_id = self.request.request_id
+    def _fetch_meshes(self, assets: tuple[AssetInfo, ...]) -> list[Path]:
+        """The GLBs of a finished job: the first where it was asked for, the further variants beside it."""
+        meshes = [asset for asset in assets if asset.media_type == "model/gltf-binary"]
+        if not meshes:
+            raise AddonError("ASSET_UNKNOWN", "the finished job has no GLB")
+        first = self._result_path
+        paths = [first, *(first.with_stem(f"{first.stem}_{i}") for i in range(2, len(meshes) + 1))]
+        self._fetch(dict(zip(paths, meshes, strict=True)))
+        return paths
 
+    def _fetch_views(self, assets: tuple[AssetInfo, ...]) -> tuple[tuple[CapturedView, ...], ...]:
+        """The pictures and cameras of a review, in a folder of their own; one set for each variant."""
+        folder = self._result_path.with_suffix("")
+        files = {folder / Path(asset.name).name: asset for asset in assets if asset.kind in ("view", "cameras")}
+        cameras = [path for path, asset in files.items() if asset.kind == "cameras"]
+        if not cameras:
+            raise AddonError("ASSET_UNKNOWN", "the finished job has no views")
+        self._fetch(files)
+        try:
+            return tuple(views_from_transforms(path) for path in cameras)
+        except ValueError as error:
+            raise AddonError("VERSION_MISMATCH", str(error)) from error
+
+    def _fetch(self, files: dict[Path, AssetInfo]) -> None:
+        """Several files as one download."""
+        total, before = sum(asset.size_bytes for asset in files.values()), 0
+        for path, asset in files.items():
+            self._persist(lambda client, p=path, a=asset, b=before: self._download(client, a, p, before=b, total=total))
+            before += asset.size_bytes
+
+    def _download(self, client: JobClient, asset: AssetInfo, path: Path, *, before: int, total: int) -> None:
         def report(received: int) -> None:
-            self._post(Downloading(request_id, received, asset.size_bytes))
+            self._post(Downloading(self.request.request_id, before + received, total))
 
         report(0)
         try:
-            client.download(asset, self._result_path, report=report, should_stop=self._is_leaving)
+            client.download(asset, path, report=report, should_stop=self._is_leaving)
         except AddonError:
             if self._cancel.is_set():
                 raise _CancelledHere from None
@@ -210,11 +242,3 @@ class JobWorker:
             client.cancel(self._job_id)
         except AddonError as error:
             log.info("cancelling job %s: %s", self._job_id, error.reason)
-
-
-def _mesh_of(assets: tuple[AssetInfo, ...]) -> AssetInfo:
-    """The GLB among the files of a finished job."""
-    for asset in assets:
-        if asset.media_type == "model/gltf-binary":
-            return asset
-    raise AddonError("ASSET_UNKNOWN", "the finished job has no GLB")

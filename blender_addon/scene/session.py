@@ -112,7 +112,7 @@ class Session:
     def forget_finished(self, folder: Path) -> None:
         """Clear ended rows and their captures."""
         for row in self.board.rows:
-            if not row.is_active:
+            if row.can_clear:
                 shutil.rmtree(folder / row.id, ignore_errors=True)
         self.board.clear_finished()
 

@@ -14,10 +14,19 @@ from blender_addon.core.backend_process import Endpoint
 from blender_addon.core.cameras import orbit_rig
 from blender_addon.core.client import connect
 from blender_addon.core.errors import AddonError
-from blender_addon.core.jobs import AssetInfo
-from blender_addon.core.request import CapturedView, JobOptions, JobRequest, Target
+from blender_addon.core.jobs import AssetInfo, PreviewPicture
+from blender_addon.core.request import (
+    CapturedView,
+    ImageInput,
+    JobOptions,
+    JobRequest,
+    Target,
+    TextInput,
+    VariationInput,
+)
 from blender_addon.core.rpc import generation_pb2 as pb
 from blender_addon.core.rpc import generation_pb2_grpc
+from blender_addon.core.server_info import GeneratorInfo, ServerInfo, WordsFound
 
 CONTENT = np.random.default_rng(0).bytes(2_500_000)
 ASSET = AssetInfo("a1", "model/gltf-binary", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -69,6 +78,20 @@ class Servicer(generation_pb2_grpc.GenerationServiceServicer):
         self._enter(context)
         yield from self.events
 
+    def LookUpWords(self, request, context):
+        self._enter(context)
+        self.asked = request
+        unknown = [pb.UnknownWord(word="barel", nearest=["barrel", "bare"])]
+        return pb.LookUpWordsResponse(known=["red"], unknown=unknown, suggestions=["barrel"])
+
+    def DescribeServer(self, request, context):
+        self._enter(context)
+        models = [
+            pb.Model(id="hull", kind="reconstructor", available=True),
+            pb.Model(id="starter", kind="multiview", why_not="no weights", sources=["text"]),
+        ]
+        return pb.DescribeServerResponse(ready=request.wait_until_ready, sources=["capture"], models=models)
+
     def DownloadAsset(self, request, context):
         self._enter(context)
         self.offsets.append(request.offset)
@@ -116,7 +139,14 @@ def test_a_request_arrives_whole(client, servicer, request_):
     spec = servicer.created.spec
     assert servicer.created.request_id == request_.request_id and spec.label == "barrel"
     assert spec.options == pb.Options(
-        quality=pb.QUALITY_HIGH, refine=False, target_faces=900, texture_size=256, seed=5, device="auto"
+        quality=pb.QUALITY_HIGH,
+        refine=False,
+        target_faces=900,
+        texture_size=256,
+        seed=5,
+        device="auto",
+        variants=1,
+        multiview=pb.MultiviewOptions(),
     )
     for view, message in zip(request_.views, spec.capture.views, strict=True):
         assert servicer.blobs[message.image.sha256] == view.image_path.read_bytes()
@@ -127,6 +157,62 @@ def test_a_request_arrives_whole(client, servicer, request_):
         np.testing.assert_array_equal(sent, Z_UP_TO_Y_UP @ view.c2w)
         assert message.camera.fy == pytest.approx(2 / np.tan(0.5 * view.fovy))
     assert servicer.tokens == {"Bearer secret"}
+
+
+TARGET = Target("Scene", "", (), ())
+
+
+def sent(client, servicer, source, views=(), **options) -> pb.JobSpec:
+    request = JobRequest("barrel", tuple(views), JobOptions(**options), TARGET, source=source)
+    client.create(request, should_stop=never)
+    return servicer.created.spec
+
+
+def test_words_arrive_with_all_that_was_set(client, servicer):
+    options = {
+        "variants": 3,
+        "review_views": True,
+        "generator": "starter",
+        "candidates": 2,
+        "steps": 7,
+        "guidance": 0.0,
+    }
+    spec = sent(client, servicer, TextInput("a bärrel", "rust"), **options)
+    assert spec.text == pb.TextSource(prompt="a bärrel", negative_prompt="rust")
+    assert (spec.options.variants, spec.options.review_views) == (3, True)
+    expected = pb.MultiviewOptions(generator="starter", candidates=2, steps=7, guidance=0.0)
+    assert spec.options.multiview == expected and expected.HasField("guidance")
+    assert servicer.blobs == {}
+
+
+def test_a_picture_is_uploaded_and_keeps_its_words(client, servicer, tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"picture")
+    spec = sent(client, servicer, ImageInput(path, "a barrel", 0.25))
+    assert servicer.blobs[spec.image.image.sha256] == b"picture"
+    assert (spec.image.prompt, spec.image.elevation) == ("a barrel", 0.25)
+    assert not sent(client, servicer, ImageInput(path)).image.HasField("elevation")
+
+
+def test_a_variation_is_of_the_views_or_of_an_earlier_job(client, servicer, request_):
+    spec = sent(client, servicer, VariationInput("of stone", "moss", 0.0), request_.views)
+    assert (spec.variation.prompt, spec.variation.negative_prompt, spec.variation.strength) == ("of stone", "moss", 0.0)
+    assert spec.variation.HasField("strength") and not spec.variation.job_id
+    assert [v.image.sha256 in servicer.blobs for v in spec.variation.capture.views] == 4 * [True]
+    spec = sent(client, servicer, VariationInput("of stone", job_id="j1", asset_name="mesh_2.glb"))
+    assert (spec.variation.job_id, spec.variation.asset_name) == ("j1", "mesh_2.glb")
+    assert spec.variation.WhichOneof("object") == "job_id"
+
+
+def test_the_server_says_which_words_and_sources_it_knows(client, servicer):
+    found = client.look_up_words("a red barel", prefix="bar", max_suggestions=5, generator="starter")
+    assert found == WordsFound(("red",), {"barel": ("barrel", "bare")}, ("barrel",))
+    assert servicer.asked == pb.LookUpWordsRequest(
+        prompt="a red barel", prefix="bar", max_suggestions=5, generator="starter"
+    )
+    generator = GeneratorInfo("starter", False, "no weights", ("text",))
+    assert client.describe(wait_until_ready=True) == ServerInfo(True, ("capture",), (generator,))
+    assert not client.describe().is_ready
 
 
 def test_what_the_server_has_is_not_sent_again(client, servicer, request_):
@@ -243,13 +329,17 @@ def test_a_watch_says_what_happens(client, servicer):
             sequence=2, progress=pb.Progress(stage=pb.STAGE_REFINE, total_fraction=0.5, seconds_left=3.0)
         ),
         pb.WatchJobResponse(sequence=3, log=pb.LogLine(text="view 2 was ignored")),
+        pb.WatchJobResponse(
+            sequence=3, preview=pb.Preview(data=b"x", media_type="image/png", index=1, count=5, variant=2)
+        ),
         pb.WatchJobResponse(sequence=3, heartbeat=pb.Heartbeat()),
         pb.WatchJobResponse(sequence=4, job=job),
     ]
-    first, progress, log, heartbeat, last = client.watch("j1", after_sequence=0)
+    first, progress, log, preview, heartbeat, last = client.watch("j1", after_sequence=0)
     assert first.state == "queued" and first.reason is None
     assert (progress.stage, progress.fraction, progress.seconds_left) == ("refine", 0.5, 3.0)
     assert log.log_line == "view 2 was ignored" and heartbeat.state is None
+    assert preview.preview == PreviewPicture(b"x", "image/png", 1, 5, 2) and heartbeat.preview is None
     assert (last.state, last.reason, last.error_message, last.sequence) == ("failed", "DISK_FULL", "no room", 4)
 
 
@@ -259,6 +349,7 @@ def test_every_stage_and_state_of_the_contract_is_known():
     assert set(convert._STAGES) == set(pb.Stage.values()) - {pb.STAGE_UNSPECIFIED}
     assert set(convert._STAGES.values()) == set(jobs.STAGE_LABELS)
     assert set(convert._STATES) == set(pb.JobState.values()) - {pb.JOB_STATE_UNSPECIFIED}
+    assert set(convert._KINDS) == set(pb.AssetKind.values()) - {pb.ASSET_KIND_UNSPECIFIED}
     assert set(convert._QUALITIES.values()) == set(pb.Quality.values()) - {pb.QUALITY_UNSPECIFIED}
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from blender_addon.core.jobs import (
     JobBoard,
     JobState,
     JobUpdate,
+    PreviewPicture,
     Updated,
+    ViewsReady,
     WasCancelled,
     retry_request,
     wait_until,
 )
-from blender_addon.core.request import JobOptions, JobRequest, Target
+from blender_addon.core.request import JobOptions, JobRequest, Target, TextInput
 
 
 def make_request(label="barrel"):
@@ -143,6 +146,28 @@ def test_a_retry_is_a_new_job_with_the_same_views():
     again = retry_request(first, quality="draft")
     assert again.request_id != first.request_id
     assert again.options == JobOptions(quality="draft", seed=7) and again.views is first.views
+
+
+def test_a_retry_keeps_what_the_job_was_made_from():
+    first = dataclasses.replace(make_request(), source=TextInput("a barrel"))
+    assert retry_request(first, seed=8).source == TextInput("a barrel")
+
+
+def test_of_each_picture_the_row_has_the_latest_and_each_sentence_once(board):
+    row = board.add(make_request())
+    pictures = [PreviewPicture(bytes([n]), "image/png", i, 2, v) for n in range(3) for v in range(2) for i in range(2)]
+    events = [running(row, preview=p) for p in pictures]
+    play(board, row, *events, running(row, log_line="not known: x"), running(row, log_line="not known: x"))
+    assert {key: p.data for key, p in row.previews.items()} == {(v, i): b"\x02" for v in range(2) for i in range(2)}
+    assert row.log_lines == ["not known: x"]
+
+
+def test_views_to_look_at_wait_until_somebody_does(board):
+    row, other = board.add(make_request()), board.add(make_request())
+    play(board, row, ViewsReady(row.id, ((),)), WasCancelled(other.id))
+    assert row.text == "Views are ready" and not row.is_active and not row.can_clear
+    board.clear_finished()
+    assert board.rows == [row]
 
 
 def test_waiting_ends_at_its_timeout():
