@@ -170,8 +170,8 @@ def options_from_spec(options: Options, *, weights_folder: Path | None = None, v
         multiview=MultiviewOptions(
             options.multiview.generator,
             options.multiview.candidates,
-            options.multiview.steps,
-            options.multiview.guidance,
+            steps=options.multiview.steps,
+            guidance=options.multiview.guidance,
         ),
     )
 
