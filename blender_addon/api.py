@@ -8,7 +8,7 @@ Headless Blender fires no timers, so `wait=True` pumps the events itself.
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import bpy
 from .core.backend_process import BackendCommand, find_backend
 from .core.errors import AddonError, sentence
 from .core.jobs import JobRow, JobState, retry_request, wait_until
-from .core.request import JobOptions, JobRequest, Target
+from .core.request import ImageInput, JobOptions, JobRequest, Target, TextInput
 from .scene.capture import CaptureSettings, capture
 from .scene.folders import user_folder
 from .scene.place import find_sources
@@ -82,6 +82,45 @@ def generate(
         draft.request_id,
     )
     row = session().submit(request, command, jobs_folder() / draft.request_id)
+    return wait_for(row, timeout=timeout) if wait else row
+
+
+def generate_from(
+    source: TextInput | ImageInput,
+    *,
+    context: bpy.types.Context | None = None,
+    options: JobOptions | None = None,
+    size: float = 1.0,
+    location: Sequence[float] | None = None,
+    collection_name: str = "",
+    wait: bool = True,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> JobRow:
+    """Make an object of words or of one picture, and stand it at the 3D cursor.
+
+        api.generate_from(api.TextInput("a red wooden barrel"), size=0.9)
+
+    Args:
+        size: Longest edge in scene units.
+        location: Where the middle of the underside stands, instead of the cursor.
+    Raises:
+        AddonError: As `generate`.
+    """
+    context = context or bpy.context
+    command = backend_command(context)
+    at = context.scene.cursor.location if location is None else location
+    target = Target(
+        scene_name=context.scene.name,
+        filepath=bpy.data.filepath,
+        source_names=(),
+        source_uids=(),
+        collection_name=collection_name,
+        location=(float(at[0]), float(at[1]), float(at[2])),
+        size=size,
+    )
+    label = source.prompt[:60] or Path(getattr(source, "image_path", "")).stem
+    request = JobRequest(label, (), options or JobOptions(), target, source=source)
+    row = session().submit(request, command, jobs_folder() / request.request_id)
     return wait_for(row, timeout=timeout) if wait else row
 
 

@@ -98,6 +98,10 @@ class Target:
     """`session_uid` of each source object."""
     collection_name: str = ""
     hide_source: bool = False
+    location: tuple[float, float, float] | None = None
+    """For a result without a source: where the middle of its underside stands, in the world."""
+    size: float = 0.0
+    """For a result without a source: its longest edge in scene units; 0 leaves it as it was made, in a ball of radius 1."""
 
 
 @dataclass(frozen=True)

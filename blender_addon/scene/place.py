@@ -40,7 +40,10 @@ def place_result(
     target = request.target
     sources = find_sources(target)
     obj = _import_mesh(context, path)
-    _move_origin(obj, _origin_frame(sources, obj))
+    if target.location is not None:
+        _move_origin(obj, _stand(obj, Vector(target.location), target.size))
+    else:
+        _move_origin(obj, _origin_frame(sources, obj))
     obj.name = f"{sources[0].name if sources else request.label} MVGamba"
     obj.data.name = obj.name
     _link(context, obj, sources, target)
@@ -101,6 +104,17 @@ def _origin_frame(sources: list[bpy.types.Object], obj: bpy.types.Object) -> Mat
     return Matrix.Translation(0.5 * (corners[0] + corners[6]))
 
 
+def _stand(obj: bpy.types.Object, location: Vector, size: float) -> Matrix:
+    """Scale the mesh to its longest edge and put it down; gives where its own axes then stand, under its middle."""
+    corners = [Vector(corner) for corner in obj.bound_box]
+    low, high = corners[0], corners[6]
+    longest = max(high - low)
+    factor = size / longest if size > 0 and longest > 0 else 1.0
+    under = Vector((0.5 * (low.x + high.x), 0.5 * (low.y + high.y), low.z))
+    obj.data.transform(Matrix.Translation(location) @ Matrix.Scale(factor, 4) @ Matrix.Translation(-under))
+    return Matrix.Translation(location)
+
+
 def _move_origin(obj: bpy.types.Object, frame: Matrix) -> None:
     obj.data.transform(frame.inverted())
     obj.rotation_mode = "XYZ"  # the importer leaves quaternions, which the N panel shows awkwardly
@@ -148,7 +162,7 @@ def _adopt_parent(obj: bpy.types.Object, sources: list[bpy.types.Object]) -> Non
 def _record(obj: bpy.types.Object, request: JobRequest, job_id: str) -> None:
     result = obj.mvgamba
     result.job_id = job_id
-    result.kind = "CAPTURE"
+    result.kind = request.kind.upper()
     result.created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     result.settings_json = request.settings_json(
         job_id=job_id, sources=list(request.target.source_names), blender=bpy.app.version_string

@@ -14,6 +14,9 @@ class MVGAMBA_PG_result(bpy.types.PropertyGroup):
         items=(
             ("NONE", "None", "Not made by MVGamba"),
             ("CAPTURE", "Capture", "Camera-posed captures of the scene"),
+            ("TEXT", "Text", "Words"),
+            ("IMAGE", "Image", "One picture"),
+            ("VARIATION", "Variation", "An object and words"),
         ),
         default="NONE",
     )

@@ -1,4 +1,4 @@
-"""The whole way, headless: build props, capture them with the extension, reconstruct, place, compare.
+"""The whole way, headless: build props, capture them with the extension, reconstruct, place, compare; then words and one picture.
 
     MVGAMBA_BACKEND=.venv/bin/mvgamba-backend <python with bpy> tests/demo/run_demo.py --out out/demo
 
@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from tests.blender_addon import extension  # noqa: E402
 
+PROMPT = "a red wooden barrel"
 HELD_OUT = ((25.0, 22.0), (200.0, 58.0), (118.0, -16.0))
 """Azimuth and elevation in degrees; at least 24 degrees from every camera of the largest rig."""
 
@@ -88,6 +89,23 @@ def run(arguments: argparse.Namespace) -> None:
             f"foreground {scores.foreground_psnr:.1f} dB, IoU {scores.iou:.3f}"
         )
         results.append({"name": prop.name, **vars(scores), "seconds": seconds, "faces": len(result.data.polygons)})
+    if not arguments.only:
+        picture = session.board.rows[-1].request.views[0].image_path
+        for name, source, spot in (
+            ("Words", api.TextInput(PROMPT), (-2.6, -1.2, 0.0)),
+            ("Picture", api.ImageInput(picture), (2.8, 0.9, 0.0)),
+        ):
+            row, result = made_from(source, spot, arguments, api, errors)
+            look = Onlooker([result], arguments.out / "views" / name.lower())
+            pictures = look("result", [result])
+            shutil.copy(row.result_path, arguments.out / f"{name.lower()}.glb")
+            inputs = [read_picture(picture)] if name == "Picture" else []
+            said = "nothing in the scene to compare with; the sides that no picture shows are made up"
+            rows.append(
+                SheetRow(name, inputs, [], pictures, row.stage_seconds, len(result.data.polygons), PROMPT, said)
+            )
+            results.append({"name": name, "seconds": row.stage_seconds, "faces": len(result.data.polygons)})
+            say(f"{name}: {sum(row.stage_seconds.values()):.1f} s, {len(result.data.polygons)} faces")
     sheet, blend, figures = (arguments.out / name for name in ("contact_sheet.png", "demo.blend", "figures.json"))
     depth = "without depth" if arguments.no_depth else "with depth"
     title = (
@@ -101,6 +119,21 @@ def run(arguments: argparse.Namespace) -> None:
     say(
         f"Contact sheet  {sheet}\nBlender file   {blend}\nGLB files      {arguments.out}/*.glb\nFigures        {figures}"
     )
+
+
+def made_from(source, spot: tuple[float, float, float], arguments: argparse.Namespace, api, errors):
+    """The row and the object of a job from words or from one picture, standing at a spot of the ground."""
+    import bpy
+
+    from_extension = extension.module("core.request")
+    options = from_extension.JobOptions(quality=arguments.quality)
+    row = api.generate_from(source, options=options, size=0.9, location=spot, wait=False)
+    try:
+        api.wait_for(row)
+    except errors.AddonError as error:
+        log = shutil.copy(api.log_path(), arguments.out / "backend.log")
+        sys.exit(f"{type(source).__name__}: {error}; see {log}")
+    return row, next(obj for obj in bpy.data.objects if obj.mvgamba.job_id == row.job_id)
 
 
 class Onlooker:

@@ -1,4 +1,4 @@
-"""The contact sheet: what was captured and what came back, seen by cameras that were not inputs, with figures."""
+"""The contact sheet: what was captured, said or shown and what came back, seen by cameras that were not inputs, with figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +28,17 @@ class SheetRow:
 
     name: str
     inputs: list[np.ndarray]
-    """(H, W, 4) uint8."""
+    """(H, W, 4) uint8; none for what was made of words."""
     sources: list[np.ndarray]
+    """None for what had no source in the scene."""
     results: list[np.ndarray]
     seconds: dict[str, float]
     """By stage."""
     faces: int
+    prompt: str = ""
+    """What it was made of, where there is no picture of it."""
+    said: str = ""
+    """Instead of figures, where there is nothing to compare with."""
 
 
 def score(sources: list[np.ndarray], results: list[np.ndarray]) -> Scores:
@@ -58,7 +63,7 @@ def on_white(picture: np.ndarray) -> np.ndarray:
 
 def draw_sheet(rows: list[SheetRow], path: Path, *, tile: int = 224, title: str = "") -> None:
     """Write the sheet: for each prop its first input, then pairs of source and result."""
-    num_pairs = max(len(row.sources) for row in rows)
+    num_pairs = max(len(row.results) for row in rows)
     gap, caption, header = 10, 58, 44
     width = gap + (tile + gap) + num_pairs * (2 * tile + 2 + gap)
     height = header + len(rows) * (tile + caption)
@@ -66,23 +71,27 @@ def draw_sheet(rows: list[SheetRow], path: Path, *, tile: int = 224, title: str 
     draw = ImageDraw.Draw(sheet)
     font, small = ImageFont.load_default(15), ImageFont.load_default(13)
     draw.text((gap, 6), title, font=font, fill=(20, 20, 20))
-    draw.text((gap, 25), "front input", font=small, fill=(110, 110, 110))
+    draw.text((gap, 25), "front input, or words", font=small, fill=(110, 110, 110))
     for k in range(num_pairs):
         left = gap + (tile + gap) + k * (2 * tile + 2 + gap)
         draw.text((left, 25), f"held-out view {k + 1}: source", font=small, fill=(110, 110, 110))
         draw.text((left + tile + 2, 25), "result", font=small, fill=(110, 110, 110))
     for index, row in enumerate(rows):
         top = header + index * (tile + caption)
-        sheet.paste(_tile(row.inputs[0], tile), (gap, top))
-        for k, (source, result) in enumerate(zip(row.sources, row.results, strict=True)):
+        if row.inputs:
+            sheet.paste(_tile(row.inputs[0], tile), (gap, top))
+        else:
+            draw.multiline_text((gap, top + tile // 3), row.prompt.replace(" ", "\n"), font=font, fill=(20, 20, 20))
+        for k, result in enumerate(row.results):
             left = gap + (tile + gap) + k * (2 * tile + 2 + gap)
-            sheet.paste(_tile(source, tile), (left, top))
+            if row.sources:
+                sheet.paste(_tile(row.sources[k], tile), (left, top))
             sheet.paste(_tile(result, tile), (left + tile + 2, top))
-        scores = score(row.sources, row.results)
         draw.text((gap, top + tile + 5), f"{row.name}, {row.faces} faces", font=font, fill=(20, 20, 20))
-        figures = (
-            f"PSNR {scores.psnr:.1f} dB (foreground {scores.foreground_psnr:.1f} dB), silhouette IoU {scores.iou:.3f}"
-        )
+        figures = row.said
+        if row.sources:
+            scores = score(row.sources, row.results)
+            figures = f"PSNR {scores.psnr:.1f} dB (foreground {scores.foreground_psnr:.1f} dB), silhouette IoU {scores.iou:.3f}"
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in row.seconds.items())
         left = gap + tile + gap
         draw.text((left, top + tile + 5), figures, font=font, fill=(20, 20, 20))
