@@ -217,8 +217,14 @@ def _import(args: argparse.Namespace) -> int:
 def _take_in(
     args: argparse.Namespace, file: Path, folder: Path, *, name: str | None, kind: str, origin: str | None
 ) -> int:
+    from mvgamba.multiview.starter_import import import_starter
     from mvgamba.reconstructor.weight_files import import_weights
+    from mvgamba.weights.header import read_header
 
+    if file.suffix == ".safetensors" and file.is_file() and read_header(file).get("kind") == "starter":
+        taken = import_starter(file, folder, name=name, licence=args.licence, preferred=args.default)
+        _say(args, taken)
+        return 0
     taken = import_weights(
         file, folder, name=name, kind=kind, licence=args.licence, preferred=args.default, origin=origin
     )
@@ -256,6 +262,8 @@ def _how_to_use(weights: "Weights") -> str:
         return "Four square views a quarter turn apart: mvgamba views CAPTURE/ -o OUT.glb --reconstructor mvgamba"
     if weights.preferred:
         return "Used from now on."
+    if weights.kind == "generator":
+        return "Import it with --default to have it used by `mvgamba text` and `mvgamba image`."
     return f"mvgamba views CAPTURE/ -o OUT.glb --weights {weights.path}"
 
 
