@@ -75,7 +75,7 @@ _PICTURES = frozenset(words_of("model picture photo photograph image drawing ren
 FILLERS = frozenset(
     words_of(
         "a an the some this these my our your its it any and or mostly very really quite simple cartoon cartoonish stylised stylized low-poly "
-        "lowpoly poly 3d asset please make me generate create draw show give want need i would like let us can you top cute nice"
+        "lowpoly poly 3d asset please make me generate create draw show give want need i would like let us you top cute nice"
     )
 )
 """Said of anything, or of nothing."""

@@ -157,12 +157,14 @@ class StarterMemory:
         ]
 
     def _colors_fit(self, index: int, asked: Phrase) -> int:
-        """How many of the colours that are asked for an object has where they belong."""
+        """How well the colours of an object are those that are asked for: what its caption says counts twice what it shows."""
         thing = self.objects[index]
         plain = phrase_of(thing.captions[0])
-        along = len(set(asked.tail_colors) & set(plain.tail_colors))
-        main = set(asked.colors) & (set(plain.colors) | set(thing.color_names[: max(1, len(asked.colors))].tolist()))
-        return along + len(main)
+        if not asked.colors and not asked.tail_colors:
+            return int(not plain.colors)  # "a pumpkin" is one that nobody called yellow
+        said = len(set(asked.tail_colors) & set(plain.tail_colors)) + len(set(asked.colors) & set(plain.colors))
+        shown = set(asked.colors) & set(thing.color_names[: len(asked.colors)].tolist())
+        return 2 * said + len(shown)
 
     def repaint(
         self, recollection: Recollection, prompt: str, generator: torch.Generator | None = None
@@ -190,8 +192,11 @@ def changes(thing: RememberedObject, asked: Phrase) -> list[tuple[int, str]]:
         if old in has and old != color:
             found[has.index(old)] = color
     free = [i for i in range(len(has)) if has[i] not in said.values()] or list(range(len(has)))
-    if "green" in has and _GREEN & set(asked.heads):
+    if free and "green" in has and _GREEN & set(asked.heads):
         free.sort(key=lambda i: has[i] != "green")  # a blue cactus in a pot: not the pot
+    elif free and thing.category == "food" and has[free[0]] == "green":
+        body = [i for i in free if thing.color_shares[i] > 0.25 and has[i] not in ("green", "white", "cream")]
+        free = body[:1] + [i for i in free if i not in body[:1]]  # a yellow beet: not its leaves
     wanted = list(dict.fromkeys(asked.colors))[: len(free)]
     slots = free[: len(wanted)]
     # what has one of the colours already keeps it, so that the fewest change

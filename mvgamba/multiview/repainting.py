@@ -12,9 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 _LIGHT = torch.tensor([0.2126, 0.7152, 0.0722])
-RUNNING_OVER = 0.15
-"""Share of the pixels of two colours that lie between them where one runs over into the other; edges alone make a third of that."""
-_LEAST_CHROMA, _MOST_TURN = 0.15, math.radians(50)
+RUNNING_OVER = 0.1
+"""Share of the pixels of two colours that lie between them where one runs over into the other; edges alone make half of that."""
+_LEAST_CHROMA, _MOST_TURN, _LIGHT_FROM = 0.15, math.radians(50), 0.75
 
 
 @runtime_checkable
@@ -101,11 +101,11 @@ def _runs_over(pixels: Float[Tensor, "n 3"], palette: Float[Tensor, "c 3"], one:
 
 
 def _of_a_kind(one: Float[Tensor, "3"], other: Float[Tensor, "3"]) -> bool:
-    """Both without a hue, or of like hues."""
+    """Of like hues, both without one, or both so light that it hardly shows (cream and white)."""
     hues = [c - c.mean() for c in (one, other)]
     grey = [float(c.amax() - c.amin()) < _LEAST_CHROMA for c in (one, other)]
     if any(grey):
-        return all(grey)
+        return all(grey) or min(float(one.mean()), float(other.mean())) > _LIGHT_FROM
     return float(F.cosine_similarity(hues[0], hues[1], dim=0)) > math.cos(_MOST_TURN)
 
 

@@ -54,6 +54,7 @@ def test_the_head_is_the_last_word_before_with_or_of_unless_that_is_how_much_the
     assert table.colors == ("red",) and table.tail_colors == (("lamp", "green"),)
     donut = phrase_of("a donut with pink icing and sprinkles, and with red and white stripes")
     assert donut.tail_colors == (("icing", "pink"), ("stripe", "red"), ("stripe", "white"))
+    assert phrase_of("an open tin can").heads == ("can",)
     assert phrase_of("a slice of bread").heads == ("bread",)
     assert phrase_of("a bowl of soup").heads == ("bowl",)
     assert phrase_of("a 3d model of a barrel").heads == ("barrel",)

@@ -26,7 +26,7 @@ def thing(name: str, caption: str, *colors: tuple[str, float, tuple[int, int, in
     return RememberedObject(
         name,
         (caption,),
-        "category",
+        "food" if name == "beet" else "category",
         "family",
         np.array(names),
         np.array(rgb, np.float32) / 255,
@@ -38,6 +38,7 @@ THINGS = [
     thing("barrel", "a barrel", ("red", 0.8, RED), ("grey", 0.2, GREY)),
     thing("house", "a house with a green roof", ("grey", 0.7, GREY), ("green", 0.3, GREEN)),
     thing("tree", "a tree", ("green", 1.0, GREEN)),
+    thing("beet", "a beet", ("green", 0.5, GREEN), ("pink", 0.4, (230, 150, 200))),
     thing("cactus", "a potted cactus", ("red", 0.6, RED), ("green", 0.4, GREEN)),
 ]
 
@@ -96,9 +97,9 @@ def test_the_nearest_object_of_a_copy_is_itself_and_so_is_that_of_its_mirror_ima
 def test_the_usual_distance_is_that_from_one_object_to_the_next(written):
     content = read_memory(written)
     memory = StarterMemory(content)
-    signals = [to_signal(v[:, :3], v[:, 3:]) for v in (memory.views(i) for i in range(4))]
+    signals = [to_signal(v[:, :3], v[:, 3:]) for v in (memory.views(i) for i in range(5))]
     small = [torch.nn.functional.adaptive_avg_pool2d(s, 16) for s in signals]
-    nearest = [min(float((small[i] - small[j]).square().mean()) for j in range(4) if j != i) for i in range(4)]
+    nearest = [min(float((small[i] - small[j]).square().mean()) for j in range(5) if j != i) for i in range(5)]
     # a mirror image may come nearer, never the other way round
     assert 0 < content.usual[0] <= sorted(nearest)[2] * 1.01
 
@@ -117,8 +118,9 @@ def test_the_usual_distance_is_that_from_one_object_to_the_next(written):
         ("a white house with a red roof", 1, [(1, "red"), (0, "white")]),
         ("a house with a green roof", 1, []),
         ("a red and blue tree", 2, [(0, "red")]),
-        ("a blue cactus", 3, [(1, "blue")]),
-        ("a blue and white cactus", 3, [(1, "blue"), (0, "white")]),
+        ("a yellow beet", 3, [(1, "yellow")]),
+        ("a blue cactus", 4, [(1, "blue")]),
+        ("a blue and white cactus", 4, [(1, "blue"), (0, "white")]),
     ],
 )
 def test_colours_go_where_the_prompt_puts_them(prompt, caption, expected):
@@ -181,7 +183,7 @@ def test_the_shipped_memory_is_small_and_both_its_files_are_in_the_manifest(tmp_
 def test_every_caption_recalls_an_object_of_that_caption(shipped):
     captions = [o.captions[0] for o in shipped.objects[::4]]
     found = [shipped.recall(caption)[0].caption == caption for caption in captions]
-    assert len(shipped.objects) == 719 and np.mean(found) >= 0.9
+    assert len(shipped.objects) == 719 and np.mean(found) >= 0.95
     assert {c for o in shipped.objects for c in o.color_names.tolist()} <= set(COLOR_NAMES)
 
 

@@ -63,6 +63,15 @@ def test_a_body_that_runs_from_one_colour_into_another_is_repainted_as_one():
         return float((rgb[:, 2] > 1.5 * rgb[:, 0]).float().mean())
 
     assert is_blue(runs) == 1 and is_blue(parts) == 0.5
+    cream = SimpleNamespace(
+        **vars(thing()) | {"color_rgb": np.array([[0.9, 0.8, 0.7], [0.88, 0.88, 0.88]], np.float32)}
+    )
+    share = torch.linspace(0, 1, 24)[:, None]
+    skull = views_of(
+        (share * torch.from_numpy(cream.color_rgb[0]) + (1 - share) * torch.from_numpy(cream.color_rgb[1])).tolist()
+    )
+    bones = recolored(skull, cream, {0: blue})[0, :3, 0].T
+    assert bool((bones[:, 2] > 1.5 * bones[:, 0]).all())
     # grey metal does not run over into wood, however many pixels lie between
     share = torch.linspace(0, 1, 24)[:, None]
     mixed = views_of((share * torch.tensor(BROWN) + (1 - share) * torch.tensor(GREY)).tolist())
