@@ -15,7 +15,7 @@ from mvgamba.cameras import orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.lora import add_adapter, fingerprint, known_words, load_adapter
-from mvgamba.multiview.memory import StarterMemory, load_memory
+from mvgamba.multiview.memory import GOOD_SCORE, StarterMemory, load_memory
 from mvgamba.multiview.placing import centered, place_picture
 from mvgamba.multiview.prompts import words_of
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
@@ -43,8 +43,8 @@ PLACED_FROM = 0.4
 MOST_CANDIDATES = 16
 RESEMBLING_STRENGTH = 0.8
 """How much is given up of what objects of the picture's outline usually look like."""
-RECALL_STRENGTH, LEAST_RECALL = 0.35, 0.4
-"""How much of a recalled object is given up, and how well its caption has to fit the prompt."""
+RECALL_STRENGTH = 0.35
+"""How much of a recalled object is given up."""
 
 
 def rig_cameras(elevation: float = 0.0, *, size: int = OUT_SIZE) -> Cameras:
@@ -233,7 +233,7 @@ class StarterGenerator:
         generator = _seeded(request.seed, MOST_CANDIDATES)
         found = self.memory.recall(request.prompt, request.candidates, generator)
         # the second best only where it is nearly as good: another noun is another thing
-        found = [thing for thing in found if thing.score >= max(LEAST_RECALL, 0.9 * found[0].score)]
+        found = [thing for thing in found if thing.score >= max(GOOD_SCORE, 0.9 * found[0].score)]
         if not found:
             return []
         taken = [found[k % len(found)] for k in range(request.candidates)]
@@ -255,7 +255,9 @@ class StarterGenerator:
     def _finished(self, signal: Float[Tensor, "V 4 H W"], cameras: Cameras, image: SourceImage | None) -> PosedViews:
         """At the size that the reconstructor works with, with outlines as sharp as there."""
         large = F.interpolate(signal, (OUT_SIZE, OUT_SIZE), mode="bicubic", align_corners=False)
-        sharp = (0.75 * OUT_SIZE / self.size * large[:, 3:]).clamp(-1, 1)
+        # the steps of small pixels would become steps of the mesh
+        smooth = F.conv2d(F.pad(large[:, 3:], (4, 4, 4, 4), mode="replicate"), _disc(4))
+        sharp = (0.75 * OUT_SIZE / self.size * smooth).clamp(-1, 1)
         rgb, _ = from_signal(large)
         alpha = 0.5 * sharp + 0.5
         if image is not None:
@@ -295,6 +297,14 @@ class StarterGenerator:
 
 def _quoted(words: Sequence[str]) -> str:
     return ", ".join(repr(word) for word in words[:5])
+
+
+def _disc(radius: int) -> Float[Tensor, "1 1 k k"]:
+    """A Gaussian of half that spread."""
+    at = torch.arange(-radius, radius + 1).float()
+    weights = torch.exp(-0.5 * (at / (0.5 * radius)) ** 2)
+    square = weights[:, None] * weights
+    return (square / square.sum())[None, None]
 
 
 def _resized(signal: Float[Tensor, "4 H W"], size: int) -> Float[Tensor, "4 s s"]:

@@ -148,7 +148,7 @@ def test_text_and_then_vary_in_its_place(weights, tmp_path):
     assert (tmp_path / "views" / "front.png").is_file()
     assert b"a red barrel" in (tmp_path / "a.glb").read_bytes()
     varied = run(
-        weights, "vary", tmp_path / "a.glb", "--prompt", "a barrel", "-o", tmp_path / "b.glb", *QUICK, "--strength", 0.3
+        weights, "vary", tmp_path / "a.glb", "--prompt", "a barrel", "-o", tmp_path / "b.glb", *QUICK, "--strength", 1
     )
     assert varied.returncode == 0 and "views by starter" in varied.stdout
     one, other = (box_of(read_glb(tmp_path / name)) for name in ("a.glb", "b.glb"))
