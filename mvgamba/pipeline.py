@@ -15,11 +15,15 @@ import torch
 import torch.nn.functional as F
 
 from mvgamba.cameras import fibonacci_cameras, resize_cameras
+from mvgamba.distilling import DistilOptions, distil
+from mvgamba.distilling import placed as surfels_placed
 from mvgamba.errors import EmptyReconstruction, InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
 from mvgamba.kernels.rasterize_surfels import check_depth_for_fusion
 from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
-from mvgamba.multiview.protocol import GeneratedViews
+from mvgamba.multiview.distillation import StarterPrior
+from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings
+from mvgamba.multiview.starter_generator import model_from_settings
 from mvgamba.planning import FILL_VIEWS, PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
 from mvgamba.progress import CancelToken, Progress, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
@@ -147,7 +151,10 @@ def _from_made_views(
             report(dataclasses.replace(progress, fraction=share + (1 - share) * progress.fraction))
 
     left = None if options.seconds is None else max(options.seconds - seconds, 0.1)
-    result = _from_views(made.views, dataclasses.replace(options, seconds=left), rest, cancel)
+    distil = None
+    if options.multiview.distil:
+        distil = _distiller(source, made, options, cancel)
+    result = _from_views(made.views, dataclasses.replace(options, seconds=left), rest, cancel, distil)
     times = {"multiview": seconds, **result.seconds}
     facts = {
         **result.facts,
@@ -241,8 +248,35 @@ def choose_reconstructor(views: PosedViews, options: GenerateOptions) -> tuple[s
     return "ray", "trained weights are installed"
 
 
+def _distiller(
+    source: TextPrompt | SourceImage | Variation,
+    made: GeneratedViews,
+    options: GenerateOptions,
+    cancel: CancelToken | None,
+) -> Callable[[Surfels, Similarity], Surfels]:
+    """Pulls surfels of the normalised frame to what the starter generator takes them for."""
+    if made.facts.get("generator") != "starter" or isinstance(source, Variation):
+        raise InvalidInput("Score distillation (--refine sds) is for words and pictures, by the starter generator.")
+    model, _ = model_from_settings(GeneratorSettings(weights_folder=options.weights_folder))
+    picture = source if isinstance(source, SourceImage) else None
+    elevation = math.radians(made.facts.get("elevation_deg", 0.0))
+    prompt = made.facts.get("read_as", made.facts["prompt"])
+    prior = StarterPrior(model, prompt, picture=picture, elevation=elevation)
+
+    def pulled(surfels: Surfels, to_world: Similarity) -> Surfels:
+        wishes = DistilOptions(steps=options.multiview.distil, first_noise=0.6)
+        done = distil(surfels_placed(surfels, to_world), prior, wishes, seed=options.seed, cancel=cancel)
+        return surfels_placed(done.surfels, to_world.inverse())
+
+    return pulled
+
+
 def _from_views(
-    views: PosedViews, options: GenerateOptions, report: Report | None, cancel: CancelToken | None
+    views: PosedViews,
+    options: GenerateOptions,
+    report: Report | None,
+    cancel: CancelToken | None,
+    distil: Callable[[Surfels, Similarity], Surfels] | None = None,
 ) -> Result:
     begin = time.perf_counter()
     fitted = _fitted(views, options)
@@ -297,6 +331,10 @@ def _from_views(
         )
         start, name, because = _start(name, because, options, settings, host)
         facts |= {"reconstructor": name, "reconstructor_because": because}
+        if distil is not None:
+            tell("reconstruct", 0.3, "Distilling")
+            start = Reconstruction(distil(start.surfels, normalised.to_world), guess=start.guess)
+            facts["distilled"] = options.multiview.distil
         guess = None if start.guess is None else start.guess.to(options.device)
         start = dataclasses.replace(start, surfels=start.surfels.to(options.device), guess=guess)
         if options.refine and start.scaffold is None:

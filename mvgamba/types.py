@@ -161,6 +161,19 @@ class SourceImage:
     """What it shows, in words; empty for none."""
     elevation: float | None = None
     """Radians, of the camera that took it; None to find it out."""
+    others: "tuple[SidedImage, ...]" = ()
+    """Pictures of other sides, at the scale of this one, which shows the front."""
+
+
+@dataclass(frozen=True, eq=False)
+class SidedImage:
+    """A picture of one side."""
+
+    azimuth: float
+    """Radians; 0 is the front, a quarter turn the right."""
+    elevation: float
+    """Radians; positive is above."""
+    image: SourceImage
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +202,8 @@ class MultiviewOptions:
     """Of the sampler; None for what the generator does best with."""
     guidance: float | None = None
     """How strictly the words or the picture are followed (classifier-free guidance); None likewise."""
+    distil: int = 0
+    """Steps of score distillation after the reconstruction: its surfels are pulled to what the starter generator takes them for. 150 is usual."""
 
 
 Quality = Literal["draft", "standard", "high"]
@@ -246,6 +261,11 @@ class Similarity:
         """Points of the world -> points of the normalised frame."""
         rotation, translation = self.rotation.to(points), self.translation.to(points)
         return (points - translation) @ rotation / self.scale
+
+    def inverse(self) -> "Similarity":
+        """The way back."""
+        turn = self.rotation.T
+        return Similarity(1 / self.scale, turn, -(turn @ self.translation) / self.scale)
 
     @staticmethod
     def identity() -> "Similarity":

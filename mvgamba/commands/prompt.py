@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     Source = TextPrompt | SourceImage | Variation
 
 
+DISTIL_STEPS = 150
+
+
 def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     """Add to the command line."""
     text = commands.add_parser(
@@ -34,7 +37,12 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         help="one picture -> GLB",
         description="Make a textured mesh of the object in a picture. The picture's camera looks along -Z at it.",
     )
-    image.add_argument("picture", type=Path, help="one object; a transparent or plain background does best")
+    image.add_argument("picture", type=Path, nargs="+", help="one object; a transparent or plain background does best")
+    image.add_argument(
+        "--sides",
+        metavar="NAMES",
+        help="of several pictures of the object, in their order, separated by commas: front, right, back, left, top, bottom",
+    )
     image.add_argument("--prompt", default="", metavar="WORDS", help="what it shows")
     image.add_argument(
         "--elevation",
@@ -74,6 +82,12 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         parser.add_argument(
             "--no-recall", action="store_true", help="begin from noise, not from an object that is remembered"
         )
+        parser.add_argument(
+            "--refine",
+            choices=("views", "sds"),
+            default="views",
+            help="fit the surfels to the views (default); or first pull them to what the starter generator takes them for (sds, minutes)",
+        )
         parser.add_argument("--steps", type=int, metavar="N", help="of the sampler")
         parser.add_argument("--guidance", type=float, metavar="G", help="how strictly words or picture are followed")
         parser.add_argument(
@@ -100,13 +114,35 @@ def _image(args: argparse.Namespace) -> int:
     import math
 
     from mvgamba.errors import InvalidInput
-    from mvgamba.multiview.pictures import read_source_image
 
     if args.elevation is not None and not -60 <= args.elevation <= 60:
         raise InvalidInput(f"--elevation is {args.elevation}; it must lie between -60 and 60 degrees.")
-    source, warnings = read_source_image(args.picture)
+    source, warnings = _pictures(args.picture, args.sides)
     elevation = None if args.elevation is None else math.radians(args.elevation)
     return _make(args, dataclasses.replace(source, prompt=args.prompt, elevation=elevation), warnings)
+
+
+def _pictures(paths: list[Path], sides: str | None) -> tuple["SourceImage", tuple[str, ...]]:
+    """The picture of the front with those of the other sides, if there are any."""
+    from mvgamba.errors import InvalidInput
+    from mvgamba.io.images import read_picture
+    from mvgamba.multiview.background import cut_out
+    from mvgamba.multiview.framing import prepared_image, several
+
+    names = [] if sides is None else [name.strip() for name in sides.split(",")]
+    if len(paths) == 1 and not names:
+        ready = prepared_image(paths[0])
+        return ready.image, ready.warnings
+    if len(names) != len(paths):
+        raise InvalidInput(
+            f"--sides names {len(names)} sides for {len(paths)} pictures; name one for each, such as --sides front,left."
+        )
+    found = several([(name, cut_out(read_picture(path))) for name, path in zip(names, paths, strict=True)])
+    front = [one for one in found.sides if one.azimuth == 0 and one.elevation == 0]
+    if not front:
+        raise InvalidInput("None of the pictures is of the front; one of --sides must be front.")
+    others = tuple(one for one in found.sides if one is not front[0])
+    return dataclasses.replace(front[0].image, others=others), found.warnings
 
 
 def _vary(args: argparse.Namespace) -> int:
@@ -120,10 +156,13 @@ def _vary(args: argparse.Namespace) -> int:
 
 def _views_of(result: Path) -> "PosedViews":
     """Of a GLB from the cameras of the starter generator about it, or as a folder has them."""
+    from mvgamba.errors import InvalidInput
     from mvgamba.evaluation.drawable import read_drawable
     from mvgamba.evaluation.photograph import photograph_from_rig
     from mvgamba.io.captures import read_captures
 
+    if not result.exists():
+        raise InvalidInput(f"{result} does not exist; name a GLB, or a folder of posed images.")
     return read_captures(result) if result.is_dir() else photograph_from_rig(read_drawable(result))
 
 
@@ -138,7 +177,12 @@ def _make(args: argparse.Namespace, source: "Source", warnings: tuple[str, ...] 
     if args.views_only and args.views is None:
         raise InvalidInput("--views-only needs --views DIR, where the views are written.")
     multiview = MultiviewOptions(
-        args.generator, args.candidates, not args.no_recall, steps=args.steps, guidance=args.guidance
+        args.generator,
+        args.candidates,
+        not args.no_recall,
+        steps=args.steps,
+        guidance=args.guidance,
+        distil=DISTIL_STEPS if args.refine == "sds" else 0,
     )
     options = check_options(dataclasses.replace(options_of(args), multiview=multiview))
     outs = [args.out]

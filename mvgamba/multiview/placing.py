@@ -64,3 +64,29 @@ def place_picture(image: SourceImage, front: Float[Tensor, "4 h w"], *, size: in
     middle = (their_low + their_high) / 2 + scale * (extent / 2 - (low + high) / 2)
     side = (scale * extent).expand(1, 2)
     return sampled(to_signal(image.rgb.float(), image.alpha.float())[None], middle, side, size=size)[0]
+
+
+def place_side(
+    image: SourceImage,
+    made: Float[Tensor, "4 h w"],
+    front_image: SourceImage,
+    front: Float[Tensor, "4 h w"],
+    *,
+    size: int,
+) -> Float[Tensor, "4 s s"]:
+    """The picture of another level side, as large and as high as `place_picture` puts that of the front.
+
+    Args:
+        image: At the scale of `front_image`.
+        made: The view of that side that was made; it says how far to the left or right.
+    """
+    low, high = boxes(front[None, 3] > 0)
+    front_low, front_high = boxes(front_image.alpha > 0.5)
+    scale = (front_high - front_low).amax() / (high - low).amax()
+    side_low, side_high = boxes(made[None, 3] > 0)
+    mine_low, mine_high = boxes(image.alpha > 0.5)
+    extent = made.shape[-1]
+    wanted = torch.stack([(side_low + side_high)[:, 0], (low + high)[:, 1]], 1) / 2
+    middle = (mine_low + mine_high) / 2 + scale * (extent / 2 - wanted)
+    side = (scale * extent).expand(1, 2)
+    return sampled(to_signal(image.rgb.float(), image.alpha.float())[None], middle, side, size=size)[0]

@@ -16,7 +16,7 @@ from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.lora import add_adapter, fingerprint, known_words, load_adapter
 from mvgamba.multiview.memory import GOOD_SCORE, StarterMemory, load_memory
-from mvgamba.multiview.placing import centered, place_picture
+from mvgamba.multiview.placing import centered, place_picture, place_side
 from mvgamba.multiview.prompts import words_of
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
 from mvgamba.multiview.resembling import Resembling
@@ -41,6 +41,8 @@ STEPS, TEXT_GUIDANCE, PICTURE_GUIDANCE = 25, 3.0, 2.0
 PLACED_FROM = 0.4
 """Share of the steps after which the front view is the picture itself."""
 MOST_CANDIDATES = 16
+MOST_TURN = math.radians(20)
+"""That a picture of a side may be off."""
 RESEMBLING_STRENGTH = 0.8
 """How much is given up of what objects of the picture's outline usually look like."""
 RECALL_STRENGTH = 0.35
@@ -116,6 +118,10 @@ class StarterGenerator:
         options = self._check(request)
         asked = request.prompt
         prompt, doubts = self._understood(asked)
+        if request.image is not None and len(sides_of(request.image)) < len(request.image.others):
+            doubts.append(
+                "Of the pictures only those of the front, the right, the back and the left are used by the starter generator."
+            )
         negative, _ = self._understood(request.negative_prompt)
         request = replace(request, prompt=prompt, negative_prompt=negative)
         count = request.candidates
@@ -152,8 +158,9 @@ class StarterGenerator:
             if cancel is not None:
                 cancel.raise_if_cancelled()
             if request.image is not None and done >= PLACED_FROM:
-                fronts = [place_picture(request.image, row[0], size=self.size) for row in clean]
-                clean = torch.cat([torch.stack(fronts)[:, None].to(clean), clean[:, 1:]], 1)
+                clean = torch.stack([self._with_pictures(row.cpu(), request.image, self.size) for row in clean]).to(
+                    clean
+                )
             if preview is not None:
                 rgb, alpha = from_signal(clean[0])
                 preview(done, PosedViews(rgb.cpu(), alpha.cpu(), cameras[0]))
@@ -245,6 +252,17 @@ class StarterGenerator:
             for thing, views in zip(taken, painted, strict=True)
         ]
 
+    def _with_pictures(
+        self, signal: Float[Tensor, "V 4 H W"], image: SourceImage, size: int
+    ) -> Float[Tensor, "V 4 s s"]:
+        """The views of a set with the pictures that were given in the place of those that they show."""
+        front = place_picture(image, signal[0], size=size)
+        out = signal.clone() if size == self.size else F.interpolate(signal, (size, size), mode="bilinear")
+        for view, side in sides_of(image):
+            out[view] = place_side(side, signal[view], image, signal[0], size=size)
+        out[0] = front
+        return out
+
     def _score(self, signal: Float[Tensor, "V 4 H W"], cameras: Cameras, image: SourceImage | None) -> float:
         """How well the views agree, and the front one with the picture."""
         rgb, alpha = from_signal(signal)
@@ -261,8 +279,9 @@ class StarterGenerator:
         rgb, _ = from_signal(large)
         alpha = 0.5 * sharp + 0.5
         if image is not None:
-            front = from_signal(place_picture(image, signal[0], size=OUT_SIZE))
-            rgb, alpha = torch.cat([front[0][None], rgb[1:]]), torch.cat([front[1][None], alpha[1:]])
+            given = from_signal(self._with_pictures(signal, image, OUT_SIZE))
+            for view in (0, *(view for view, _ in sides_of(image))):
+                rgb[view], alpha[view] = given[0][view], given[1][view]
         return PosedViews(rgb * (alpha > 0), alpha, resize_cameras(cameras, OUT_SIZE, OUT_SIZE))
 
     def _understood(self, prompt: str) -> tuple[str, list[str]]:
@@ -293,6 +312,17 @@ class StarterGenerator:
         if not words_of(read.prompt):
             said.append("None of the prompt could be read, so the result is of the generator's own choice.")
         return read.prompt, said
+
+
+def sides_of(image: SourceImage) -> list[tuple[int, SourceImage]]:
+    """Which views other pictures show: right, back and left, if the picture is from within 20 degrees of it."""
+    found = []
+    for other in image.others:
+        for view in (1, 2, 3):
+            turn = (other.azimuth - AZIMUTHS[view] + math.pi) % (2 * math.pi) - math.pi
+            if abs(turn) < MOST_TURN and abs(other.elevation) < MOST_TURN:
+                found.append((view, other.image))
+    return found
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from mvgamba.types import (
     GenerateRequest,
     MultiviewOptions,
     PosedViews,
+    SidedImage,
     Similarity,
     SourceImage,
     TextPrompt,
@@ -85,6 +87,29 @@ def test_a_picture_shows_in_front(options):
     front = made.views.rgb[0, :, 128, 128]
     assert front[2] > 0.85 and front[0] < 0.1, "the picture is blue"
     assert made.views.rgb[1, 0, 128, 128] > 0.75, "the other views are the generator's"
+
+
+def test_pictures_of_other_sides_show_there(options):
+    def picture(color):
+        alpha = torch.zeros(1, 64, 64)
+        alpha[:, 12:52, 12:52] = 1
+        return SourceImage(torch.tensor(color)[:, None, None].expand(3, 64, 64), alpha)
+
+    sides = (SidedImage(math.pi, 0.0, picture((0.1, 0.8, 0.1))), SidedImage(0.0, math.pi / 2, picture((1.0, 1.0, 1.0))))
+    source = dataclasses.replace(picture((0.0, 0.0, 0.9)), elevation=0.0, others=sides)
+    made = only_views(GenerateRequest(source, options))
+    middle = made.views.rgb[:, :, 128, 128]
+    assert middle[0, 2] > 0.85 and middle[2, 1] > 0.75, "front and back are the pictures"
+    assert bool((middle[[1, 3, 4], 0] > 0.7).all()), "the rest is the generator's"
+    assert "Of the pictures only those" in made.warnings[0]
+
+
+def test_surfels_are_pulled_to_what_the_generator_takes_them_for(options):
+    pulled = dataclasses.replace(options, multiview=dataclasses.replace(options.multiview, distil=3))
+    result = generate(GenerateRequest(TextPrompt("a red barrel"), pulled))
+    assert result.facts["distilled"] == 3
+    low, high = box_of(result.mesh)
+    assert np.allclose(high, 0.66, atol=0.06) and np.allclose(low, -0.66, atol=0.06)
 
 
 def test_a_variation_stands_where_the_object_stood(options):
@@ -187,6 +212,7 @@ def test_a_picture_and_its_variants(weights, tmp_path):
         (("text", "a barrel", "--generator", "dall-e"), "no multi-view generator named 'dall-e'"),
         (("image", "nothing.png"), "nothing.png"),
         (("image", "nothing.png", "--elevation", "80"), "--elevation is 80"),
+        (("image", "one.png", "two.png"), "--sides names 0 sides for 2 pictures"),
         (("vary", "nothing.glb", "--prompt", "a barrel"), "nothing.glb"),
         (("vary", "nothing.glb", "--prompt", "a barrel", "--strength", "2"), "--strength is 2"),
     ],

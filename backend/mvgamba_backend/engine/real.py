@@ -17,7 +17,8 @@ from mvgamba.evaluation.doctor import examine
 from mvgamba.evaluation.drawable import read_drawable
 from mvgamba.evaluation.photograph import photograph_from_rig
 from mvgamba.io.capture_writing import VIEW_NAMES, write_captures
-from mvgamba.io.images import read_rgb, read_rgba
+from mvgamba.io.images import read_rgba
+from mvgamba.multiview.framing import prepared_image
 from mvgamba.pipeline import generate, only_views
 from mvgamba.progress import Progress, Report
 from mvgamba.types import (
@@ -217,14 +218,9 @@ def read_depth(path: Path, size: tuple[int, int], *, name: str) -> torch.Tensor:
 
 
 def read_picture(path: Path) -> tuple[SourceImage, Sequence[str]]:
-    """The object in a picture, and what is doubtful about it. A picture without alpha is taken as a whole. Raises: InvalidImage."""
-    try:
-        pixels = read_rgba(path, name="The image")
-    except InvalidImage:
-        color = read_rgb(path, name="The image")
-        pixels = np.concatenate([color, np.ones_like(color[..., :1])], -1)
-    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-    return SourceImage(planes[:3], planes[3:]), ()
+    """The object in a picture, and what is doubtful about it. Raises: InvalidImage."""
+    ready = prepared_image(path, name="The image")
+    return ready.image, ready.warnings
 
 
 def _c2w(camera: CameraSpec) -> torch.Tensor:

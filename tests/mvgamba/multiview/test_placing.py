@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mvgamba.multiview.placing import boxes, centered, place_picture, sampled
+from mvgamba.multiview.placing import boxes, centered, place_picture, place_side, sampled
 from mvgamba.multiview.starter_network import from_signal, to_signal
 from mvgamba.types import SourceImage
 
@@ -49,3 +49,18 @@ def test_a_large_picture_is_averaged_not_picked_from():
     color, alpha = from_signal(place_picture(SourceImage(stripes, torch.ones(1, size, size)), front, size=64))
     inside = color[0, 20:44, 20:44]
     assert float((inside - 0.5).abs().max()) < 0.05 and bool((alpha[0, 20:44, 20:44] == 1).all())
+
+
+def test_the_picture_of_a_side_stands_as_high_as_that_of_the_front():
+    def picture(rows, columns):
+        alpha = torch.zeros(1, 128, 128)
+        alpha[:, slice(*rows), slice(*columns)] = 1
+        return SourceImage(torch.ones(3, 128, 128), alpha)
+
+    front_image, side_image = picture((14, 114), (34, 94)), picture((14, 114), (54, 74))
+    front, made = block(rows=(12, 52), columns=(20, 44)), block(rows=(15, 49), columns=(36, 48))
+    _, alpha = from_signal(place_side(side_image, made, front_image, front, size=64))
+    low, high = boxes(alpha > 0.5)
+    assert low[0, 1] == pytest.approx(12, abs=1) and high[0, 1] == pytest.approx(52, abs=1), "as high as the front"
+    assert float(low[0, 0] + high[0, 0]) / 2 == pytest.approx(42, abs=1), "where the made side has it"
+    assert float(high[0, 0] - low[0, 0]) == pytest.approx(8, abs=1.5), "of its own width"
