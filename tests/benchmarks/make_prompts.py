@@ -71,6 +71,7 @@ def make_prompts(items: list[Item], *, count: int, seed: int) -> list[dict[str, 
                     "noun": noun,
                     "head": head,
                     "category": category,
+                    "families": _families_of(head, category, train),
                     "colour": colour,
                     "seen": is_seen,
                 }
@@ -133,6 +134,11 @@ def _colours_of(head: str, train: list[Item]) -> set[str]:
         if any(head in caption.split() for caption in item.captions):
             found |= {item.colours[0][0], *(word for caption in item.captions for word in colour_words(caption))}
     return found
+
+
+def _families_of(head: str, category: str, train: list[Item]) -> list[str]:
+    """Of the training objects whose name ends in this word."""
+    return sorted({item.family for item in train if item.category == category and _plain(item)[-1] == head})
 
 
 def _main_colour(noun: str, train: list[Item], chance: random.Random) -> str:
