@@ -28,7 +28,6 @@ from PIL import Image
 
 from mvgamba.errors import InvalidInput
 from mvgamba.evaluation.drawable import read_drawable
-from mvgamba.evaluation.image_scores import on_white
 from mvgamba.evaluation.photograph import photograph
 from mvgamba.evaluation.rig import cameras_around
 from mvgamba.types import Similarity
@@ -40,7 +39,7 @@ HERE = Path(__file__).parent
 COMMAND = "python -m mvgamba text {prompt} -o {out} --seed {seed} --json"
 SHEET_ANGLES = [(0.35, 0.35), (3.5, 0.35)]
 """Azimuth and elevation of the two pictures of a result on the sheet."""
-SHEET_SIZE, SHEET_COLUMNS = 112, 6
+SHEET_SIZE, SHEET_COLUMNS, SHEET_GREY = 112, 6, 0.88
 RATES = ("category", "category_top3", "noun_top5", "colour", "colour_shown", "both")
 
 
@@ -110,7 +109,7 @@ def _picture(row: dict[str, Any], made: Made) -> Image.Image:
     if made.error is None:
         thing = read_drawable(made.glb)
         seen = photograph(thing, cameras_around(thing, Similarity.identity(), SHEET_ANGLES, SHEET_SIZE))
-        pictures = on_white(seen)
+        pictures = seen.rgb * seen.alpha + SHEET_GREY * (1 - seen.alpha)  # white things show too
         judged = row["judged"]
         lines = [
             (f"{row['category']}: {next(iter(judged['categories']))}", colour[row["hits"]["category"]]),

@@ -4,8 +4,8 @@
 
 First without a tenth of the families and without one object of each family of six or more, to measure on these; then a quarter as long again
 with all of the training split, which gives the judge. That one is measured on the validation split, whose families it has never seen, on
-the objects themselves and on meshes that some of them became when they were reconstructed from six small views, and, for what it can say
-of things it knows, on the training objects in other colours.
+the objects themselves, and, for what it can say of things it knows, on training objects in other colours; and on meshes that some of both
+became when they were reconstructed from six small views.
 
 FOLDER gets `judge.safetensors`, `colour_samples.json` and `judge.json` with the figures. One thread, about five minutes.
 """
@@ -178,6 +178,19 @@ def reconstruct(item: Item, out: Path) -> None:
     generate(GenerateRequest(views, GenerateOptions(quality="draft", seed=SEED))).write_glb(out)
 
 
+def reconstructed_accuracy(judge: Judge, items: list[Item], count: int) -> dict[str, Any]:
+    """Of some of the objects after reconstruction, and as they were."""
+    chosen = items[:: max(1, len(items) // count)][:count]
+    before, after = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for item in chosen:
+            path = Path(folder) / f"{item.name}.glb"
+            reconstruct(item, path)
+            before.append((item, judge.judge_glb(item.file)))
+            after.append((item, judge.judge_glb(path)))
+    return accuracy(after) | {"the_same_objects_themselves": accuracy(before)}
+
+
 def main() -> None:
     """Train, measure and write."""
     parser = argparse.ArgumentParser(description="Train the judge of prompts.")
@@ -185,7 +198,7 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument(
-        "--reconstructed", type=int, default=12, help="validation objects to judge after reconstruction"
+        "--reconstructed", type=int, default=12, help="validation and training objects to judge after reconstruction"
     )
     parser.add_argument(
         "--known", type=int, default=120, help="training objects to judge, as they are and in other colours"
@@ -249,16 +262,9 @@ def main() -> None:
         if item.category != verdict.category
     ]
     write_report(report, args.out)
-    chosen = validation[:: max(1, len(validation) // max(1, args.reconstructed))][: args.reconstructed]
-    if chosen:
-        before, after = [], []
-        with tempfile.TemporaryDirectory() as folder:
-            for item in chosen:
-                path = Path(folder) / f"{item.name}.glb"
-                reconstruct(item, path)
-                before.append((item, judge.judge_glb(item.file)))
-                after.append((item, judge.judge_glb(path)))
-        report["reconstructed"] = accuracy(after) | {"the_same_objects_themselves": accuracy(before)}
+    if args.reconstructed:
+        report["validation_reconstructed"] = reconstructed_accuracy(judge, validation, args.reconstructed)
+        report["known_reconstructed"] = reconstructed_accuracy(judge, training, args.reconstructed)
         write_report(report, args.out)
     print(json.dumps(report, indent=1))
 
