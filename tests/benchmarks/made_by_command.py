@@ -4,6 +4,7 @@ A template is split as a shell would split it, and then each word has its `{name
 argument and nothing is run by a shell. A first word `python` is the interpreter that runs this; the command runs in the current folder.
 """
 
+import contextlib
 import json
 import os
 import shlex
@@ -18,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 import torch
 
 import mvgamba
@@ -105,11 +107,9 @@ def _run(name: str, command: list[str], folder: Path, timeout: float) -> Made:
     with tempfile.TemporaryFile("w+b") as out, tempfile.TemporaryFile("w+b") as errors:
         begin = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=errors)
-        status, usage = _wait(process, begin + timeout)
+        status, peak = _wait(process, begin + timeout)
         seconds = time.perf_counter() - begin
         printed, complaint = _text(out), _text(errors).strip()
-    kilo = 1 if sys.platform == "darwin" else 1024
-    peak = usage.ru_maxrss * kilo / 2**20
     if status is None or status != 0 or not _unfinished(folder, name).is_file():
         why = f"took more than {timeout:.0f} s" if status is None else f"ended with {status}"
         last = complaint.splitlines()[-1] if complaint else ""
@@ -121,18 +121,22 @@ def _run(name: str, command: list[str], folder: Path, timeout: float) -> Made:
     return made
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[int | None, Any]:
-    """Exit status of a child, None where it had to be ended, and what it used (the child alone, not its siblings)."""
-    late = False
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return None if late else process.returncode, usage
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> tuple[int | None, float]:
+    """Exit status of a child, None where it had to be ended, and the most MiB that it and its children had.
+
+    Looked at and not asked for afterwards: what the system says of a child that has ended (`ru_maxrss`) holds the pages of the parent that
+    it was forked from, and these are many where torch is loaded.
+    """
+    watched, peak, late = psutil.Process(process.pid), 0.0, False
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = [watched, *watched.children(recursive=True)]
+            peak = max(peak, sum(one.memory_info().rss for one in family) / 2**20)
         if time.perf_counter() > deadline and not late:
             late = True
             process.kill()
         time.sleep(LOOK_EVERY)
+    return None if late else process.returncode, peak
 
 
 def _text(file: IO[bytes]) -> str:

@@ -10,7 +10,8 @@ from tests.benchmarks.made_by_command import evenly, filled, make, spread_second
 from tests.benchmarks.simple_objects import copying, failing
 
 SAY = """
-import sys
+import sys, time
+time.sleep(0.3)  # memory is looked at while it runs
 print('loading')
 print('{"event": "done", "words": %d}' % len(sys.argv[2].split()))
 open(sys.argv[1], 'wb').write(b'glTF')
@@ -35,7 +36,8 @@ def test_what_was_made_has_time_memory_and_the_last_words_of_the_command(tmp_pat
     assert all(one.error is None and one.glb.read_bytes() == b"glTF" for one in made)
     figures = spread_seconds(made)
     assert 0 < figures["seconds_median"] <= figures["seconds_max"]  # type: ignore[operator]
-    assert 1 < figures["peak_memory_mib"] < 500  # type: ignore[operator]  # a bare interpreter
+    # a bare interpreter, without the pages of this process, in which torch is loaded
+    assert 1 < figures["peak_memory_mib"] < 100  # type: ignore[operator]
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
