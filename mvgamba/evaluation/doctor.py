@@ -17,10 +17,13 @@ from mvgamba.errors import MVGambaError, OutOfMemory, WeightsCorrupt
 from mvgamba.kernels import all_kernels
 from mvgamba.kernels.rasterize_surfels import DEPTH_MEANS
 from mvgamba.multiview import GENERATORS
+from mvgamba.multiview.mvdream.generator import IMAGEDREAM, MVDREAM, require_libraries, weights_path
+from mvgamba.multiview.protocol import GeneratorSettings
 from mvgamba.planning import GIB, fit_to_memory, free_memory, job_of, plan
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.types import GenerateOptions
 from mvgamba.weights import default, known, verified
+from mvgamba.weights.hub import HUB_MODELS
 
 PACKAGES = (
     "torch",
@@ -120,7 +123,13 @@ def _generator(name: str, user_folder: Path | None) -> dict[str, Any]:
     why_not = ""
     try:
         found = default("generator", name, user_folder)
-        if found is None:
+        if name in HUB_MODELS:
+            require_libraries()
+            weights_path(
+                GeneratorSettings(weights_folder=user_folder),
+                {recipe.name: recipe for recipe in (MVDREAM, IMAGEDREAM)}[name],
+            )
+        elif found is None:
             why_not = f"No weights of {name} are installed."
         else:
             verified(found)
