@@ -97,7 +97,7 @@ def _add_personalise(train: Subparsers, common: argparse.ArgumentParser) -> None
     parser.add_argument("--keep", type=float, default=1.0, help="weight of the distance to the old weights (default 1)")
     parser.add_argument("--prior", type=float, default=1.0, help="weight of views of other such things (default 1)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.set_defaults(run=_personalise)
 
 
@@ -184,15 +184,19 @@ def _write_memory(args: argparse.Namespace) -> int:
 
 
 def _personalise(args: argparse.Namespace) -> int:
+    import torch
+
     from mvgamba.commands.options import user_weights
     from mvgamba.commands.terminal import Interruptible
-    from mvgamba.errors import InvalidInput
+    from mvgamba.errors import Unavailable
+    from mvgamba.io.outputs import check_writable
     from mvgamba.multiview.protocol import GeneratorSettings
     from mvgamba.multiview.starter_generator import model_from_settings
     from mvgamba.training.personalise import PersonaliseOptions, personalise, read_pictures
 
-    if args.out.suffix != ".safetensors":
-        raise InvalidInput(f"-o is {args.out}; its name must end in .safetensors.")
+    check_writable(args.out, suffix=".safetensors")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise Unavailable("--device is cuda, but torch sees no CUDA device here. Use --device cpu.")
     options = PersonaliseOptions(
         full=args.full, rank=args.rank, steps=args.steps, learning_rate=args.rate, keep=args.keep, prior=args.prior,
         seed=args.seed,
@@ -211,7 +215,6 @@ def _personalise(args: argparse.Namespace) -> int:
         made = personalise(
             model.to(args.device), pictures, word=args.word, noun=args.noun, options=options, report=report, cancel=cancel
         )  # fmt: skip
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     made.write(args.out)
     if args.json:
         print(json.dumps({"event": "done", "file": str(args.out), "warnings": list(made.warnings), **made.facts}))

@@ -7,10 +7,10 @@ from pathlib import Path
 from mvgamba.errors import OutputFailed
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, *, suffix: str = ".glb") -> None:
     """Raises: OutputFailed if a file cannot be written there, so that nobody waits for a result that has no place."""
-    if path.suffix.lower() != ".glb":
-        raise OutputFailed(f"{path} does not end in .glb, which is what is written. Name the output NAME.glb.")
+    if path.suffix.lower() != suffix:
+        raise OutputFailed(f"{path} does not end in {suffix}, which is what is written. Name the output NAME{suffix}.")
     if path.is_dir():
         raise OutputFailed(f"{path} is a folder; name a file.")
     folder = path.resolve().parent

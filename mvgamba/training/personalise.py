@@ -9,6 +9,7 @@ that the network itself made before, all views at once. See `mvgamba/multiview/A
 """
 
 import copy
+import dataclasses
 import logging
 import math
 import time
@@ -65,6 +66,10 @@ class PersonaliseOptions:
     prior: float = 1.0
     """Of the loss on the network's own sets."""
     prior_sets: int = 4
+    own_time_mean: float = -1.5
+    """Of the logit of time, on those sets: with little noise the views themselves say what is to be seen, and the words are forgotten unpunished."""
+    own_silent: float = 0.25
+    """Share of the steps in which those sets come without words, so that guidance still leads away from any object."""
     cameras: Literal["none", "guess"] = "none"
     """What the network is told of a picture's camera: nothing (zeros), or that camera of its own under which it expects the picture most."""
     flow: FlowOptions = field(default_factory=FlowOptions)
@@ -173,8 +178,11 @@ def personalise(
         total = losses["pictures"] + options.keep * losses["moved"]
         if own is not None:
             k = int(torch.randint(options.prior_sets, (), generator=generator))
-            row = _Rows(own.views[k : k + 1], own.codes[k : k + 1], own.rays[k : k + 1], own.sentences[k : k + 1])
-            losses["own"] = _flow_loss(model, row, options.flow, generator, joint=True)
+            silent = float(torch.rand((), generator=generator)) < options.own_silent
+            said = [""] if silent else own.sentences[k : k + 1]
+            row = _Rows(own.views[k : k + 1], own.codes[k : k + 1], own.rays[k : k + 1], said)
+            flow = dataclasses.replace(options.flow, time_mean=options.own_time_mean)
+            losses["own"] = _flow_loss(model, row, flow, generator, joint=True)
             total = total + options.prior * losses["own"]
         total.backward()
         nn.utils.clip_grad_norm_(list(learning.values()), 1.0)

@@ -181,6 +181,7 @@ DISTIL_VARIANTS: dict[str, dict[str, float]] = {
     "paper's noise": {"turned": 0.0, "first_noise": 0.929},
     "less noise": {"turned": 0.0, "first_noise": 0.5},
     "less noise, half turned": {"turned": 0.5, "first_noise": 0.5},
+    "half turned": {"turned": 0.5, "first_noise": 0.929},
 }
 """Of score distillation."""
 

@@ -178,14 +178,15 @@ def test_the_command_reads_pictures_and_writes_an_adapter(tmp_path, capsys):
     save_starter(tiny_model(), tmp_path / "starter.safetensors")
     paths = [write_picture(tmp_path / f"{i}.png", picture) for i, picture in enumerate(PICTURES)]
     words = ["--word", "sks", "--noun", "barrel", "--weights", str(tmp_path / "starter.safetensors"), "--json"]
-    out = tmp_path / "new" / "sks.safetensors"
+    out = tmp_path / "sks.safetensors"
     train = ["train", "personalise", *map(str, paths), *words, "--steps", "10"]
     assert main([*train, "-o", str(out)]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["step"] == 10 and lines[-1]["event"] == "done" and lines[-1]["words"] == ["sks"]
     generator = starter_from_settings(GeneratorSettings(tmp_path / "starter.safetensors", adapters=(out,)))
     assert generator.words == {"sks"}
-    assert main([*train, "-o", str(tmp_path / "sks.bin")]) == 2
+    for wrong in ("sks.bin", "nowhere/sks.safetensors"):
+        assert main([*train, "-o", str(tmp_path / wrong)]) == 1
     assert main([*train, "-o", str(out), "--rank", "0"]) == 2
     assert main(["train", "personalise", *words, "-o", str(out)]) == 2
     assert "There are no pictures" in capsys.readouterr().err
