@@ -264,7 +264,7 @@ def _distiller(
     prior = StarterPrior(model, prompt, picture=picture, elevation=elevation)
 
     def pulled(surfels: Surfels, to_world: Similarity) -> Surfels:
-        wishes = DistilOptions(steps=options.multiview.distil, first_noise=0.6)
+        wishes = DistilOptions(steps=options.multiview.distil)
         done = distil(surfels_placed(surfels, to_world), prior, wishes, seed=options.seed, cancel=cancel)
         return surfels_placed(done.surfels, to_world.inverse())
 
