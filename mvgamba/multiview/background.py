@@ -58,10 +58,8 @@ def cut_out(picture: Picture, *, remover: str = "auto") -> CutOut:
         raise InvalidImage(
             f"{name} is transparent: its alpha is {picture.alpha.max():.2f} at most. Export it with the subject opaque."
         )
-    warnings: tuple[str, ...] = ()
     if picture.alpha is not None and picture.alpha.min() < 0.99:
-        alpha = picture.alpha
-        rgb = picture.rgb
+        rgb, alpha, warnings = picture.rgb, picture.alpha, []
     else:
         if np.ptp(picture.rgb.reshape(-1, 3), axis=0).max() < ONE_COLOR:
             raise InvalidImage(f"{name} shows one colour only. Give a picture of one object before a plain background.")
@@ -72,7 +70,7 @@ def cut_out(picture: Picture, *, remover: str = "auto") -> CutOut:
                 f"cut the object out and save it as PNG with transparency, or install rembg ({HOW_TO_GET_IT})."
             )
         rgb, alpha = without_background(picture.rgb, _without_crumbs(matte.alpha), width=matte.grain)
-        warnings = tuple(f"{name}: {warning}" for warning in matte.warnings)
+        warnings = [f"{name}: {warning}" for warning in matte.warnings]
     return CutOut(rgb, alpha, name, (*picture.warnings, *warnings, *_doubts(name, alpha)))
 
 

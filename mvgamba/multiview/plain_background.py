@@ -128,18 +128,21 @@ def _background(lab: Float[np.ndarray, "H W 3"], edges: Float[np.ndarray, "H W"]
             sharpness = float(np.clip(2.5 * np.percentile(edges[inner], 90), *SHARPNESS))
         if done:
             break
+    model = _fitted(lab, seen, order=4)
     return _Background(seen, border, _carried_on(lab, model, seen), deviation, sharpness)
 
 
-def _fitted(lab: Float[np.ndarray, "H W 3"], where: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W 3"]:
-    """A polynomial of second order through most of these pixels; a subject that reaches the border does not pull it."""
+def _fitted(
+    lab: Float[np.ndarray, "H W 3"], where: Bool[np.ndarray, "H W"], *, order: int = 2
+) -> Float[np.ndarray, "H W 3"]:
+    """A polynomial through most of these pixels; a subject that reaches the border does not pull it."""
     height, width = where.shape
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    powers = np.stack([x**i * y**j for i in range(3) for j in range(3 - i)], -1).reshape(-1, 6)
+    powers = np.stack([x**i * y**j for i in range(order + 1) for j in range(order + 1 - i)], -1).reshape(x.size, -1)
     rows, values = powers[where.ravel()], lab[where]
     # begin near the commonest colour: through all, the curve would follow a subject that fills one side of the border
     weights = 1 / np.maximum(1, np.linalg.norm(values - np.median(values, 0), axis=1, keepdims=True) / 10)
-    solution = np.zeros((6, 3))
+    solution = np.zeros((powers.shape[1], 3))
     for _ in range(6):
         solution = np.linalg.lstsq(rows * weights, values * weights, rcond=None)[0]
         off = np.linalg.norm(rows @ solution - values, axis=1, keepdims=True)

@@ -34,7 +34,7 @@ def picture_of(pixels: np.ndarray, alpha: np.ndarray | None = None) -> Picture:
 def test_a_mug_is_cut_out(kind: str, mug_alone: np.ndarray):
     cut = cut_out(picture_of(over(mug_alone, kind, seed=1)), remover="plain")
     assert iou(cut.alpha, mug_alone[..., 3]) > (
-        0.9 if "jpeg" in kind else 0.97
+        0.9 if "jpeg" in kind else 0.95
     )  # its blocks are large in small pictures
 
 
