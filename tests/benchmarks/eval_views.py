@@ -19,8 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from tests.benchmarks.made_by_command import circumstances, evenly
-from tests.benchmarks.prompt_judge.colours import read_colour_names
 
 from mvgamba.data.prompted_samples import CaptionedGlbs
 from mvgamba.evaluation.drawable import read_drawable
@@ -29,6 +27,8 @@ from mvgamba.multiview import GENERATORS
 from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.protocol import GeneratorSettings, ViewsRequest
 from mvgamba.types import PosedViews
+from tests.benchmarks.made_by_command import circumstances, evenly
+from tests.benchmarks.prompt_judge.colours import read_colour_names
 
 HERE = Path(__file__).parent
 STRENGTHS = (0.3, 0.6, 0.9)
