@@ -70,7 +70,7 @@ def cut_out(picture: Picture, *, remover: str = "auto") -> CutOut:
                 f"cut the object out and save it as PNG with transparency, or install rembg ({HOW_TO_GET_IT})."
             )
         rgb, alpha = without_background(picture.rgb, _without_crumbs(matte.alpha), width=matte.grain)
-        warnings = [f"{name}: {warning}" for warning in matte.warnings]
+        warnings = [f"{name}: {warning}" for warning in (*matte.warnings, *_torn(alpha))]
     return CutOut(rgb, alpha, name, (*picture.warnings, *warnings, *_doubts(name, alpha)))
 
 
@@ -138,6 +138,19 @@ def _without_crumbs(alpha: Float32[np.ndarray, "H W"]) -> Float32[np.ndarray, "H
     sizes[0] = 0
     crumbs = (sizes < 0.01 * sizes.max())[parts] & (parts > 0)
     return np.where(crumbs, 0, alpha).astype(np.float32)
+
+
+def _torn(alpha: Float32[np.ndarray, "H W"]) -> list[str]:
+    """A warning where the subject is in pieces: parts of the background's colour may have gone between them."""
+    parts, _ = ndimage.label(alpha > 0.5)
+    sizes = np.bincount(parts.ravel())[1:]
+    pieces = int((sizes > 0.1 * sizes.max()).sum())
+    if pieces < 2:
+        return []
+    return [
+        f"The subject is in {pieces} pieces. If it is one thing, parts of it have the background's colour and are missing; take "
+        "another background, or cut it out by hand."
+    ]
 
 
 def _doubts(name: str, alpha: Float32[np.ndarray, "H W"]) -> list[str]:

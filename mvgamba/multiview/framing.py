@@ -192,9 +192,8 @@ def _resampled(picture: CutOut, box: tuple[int, int, int, int], frame: float, si
         [np.asarray(Image.fromarray(padded[..., i]).resize((size, size), kernel, box=window)) for i in range(4)]
     )
     seen = small[3:] > 1 / 255
-    rgb = np.where(seen, small[:3] / np.where(seen, small[3:], 1), 0).clip(
-        0, 1
-    )  # both overshoot alike, so divide first
+    # colours and alpha overshoot alike, so they are divided before they are clipped
+    rgb = np.where(seen, small[:3] / np.where(seen, small[3:], 1), 0).clip(0, 1)
     cover = np.where(seen, small[3:], 0).clip(0, 1)
     return SourceImage(torch.from_numpy(rgb.astype(np.float32)), torch.from_numpy(cover.astype(np.float32)))
 

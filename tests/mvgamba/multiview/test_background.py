@@ -112,6 +112,14 @@ def test_doubtful_subjects_are_warned_of(mug_alone: np.ndarray):
     assert any("fills 100%" in warning for warning in full.warnings)
 
 
+def test_a_subject_in_pieces_is_warned_of():
+    """A carton with a white band before white, of which nobody could tell that it is one."""
+    pixels = np.full((96, 96, 3), 255, np.uint8)
+    pixels[20:40, 30:70] = pixels[55:80, 30:70] = (120, 90, 220)
+    cut = cut_out(picture_of(pixels), remover="plain")
+    assert any("in 2 pieces" in warning for warning in cut.warnings)
+
+
 def test_rembg_is_not_used_without_its_package():
     if importlib.util.find_spec("rembg"):
         pytest.skip("rembg is installed here")
