@@ -161,7 +161,7 @@ class StarterPrior:
     Args:
         picture: Of the object from its front; without one the prompt alone says what it is.
         elevation: Of the camera that took it, in radians.
-        turned: Share of the groups that are turned.
+        turned: Share of the groups that are turned; see `ADAPT.md` for what that is worth.
     """
 
     def __init__(
