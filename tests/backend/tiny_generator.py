@@ -49,4 +49,5 @@ def install_tiny_generator(folder: Path) -> None:
     path = folder / "tiny.safetensors"
     save_starter(model.eval(), path)
     about = "Knows one ball, for tests."
-    register(Weights("tiny", "generator", "starter", path.name, sha256_of(path), "CC0-1.0", about), folder)
+    entry = Weights("tiny", "generator", "starter", path.name, sha256_of(path), "CC0-1.0", about, preferred=True)
+    register(entry, folder)
