@@ -15,7 +15,8 @@ from mvgamba.cameras import orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.lora import add_adapter, fingerprint, known_words, load_adapter
-from mvgamba.multiview.memory import GOOD_SCORE, StarterMemory, load_memory
+from mvgamba.multiview.memory import GOOD_SCORE, Recollection, StarterMemory, load_memory
+from mvgamba.multiview.palette import described
 from mvgamba.multiview.placing import centered, place_picture, place_side
 from mvgamba.multiview.prompts import words_of
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
@@ -144,7 +145,7 @@ class StarterGenerator:
             self._picture(request.image, count),
             torch.stack([signals for _, signals in recalled]).to(self.device)
             if recalled
-            else self._start(request.start, count),
+            else self._start(request, count),
         )
         # on the host, so that a seed means the same noise on every device
         noise = torch.stack(
@@ -222,12 +223,19 @@ class StarterGenerator:
         small = centered(to_signal(image.rgb.float(), image.alpha.float())[None], size=self.size)
         return small.expand(count, -1, -1, -1).to(self.device)
 
-    def _start(self, start: PosedViews | None, count: int) -> Tensor | None:
+    def _start(self, request: ViewsRequest, count: int) -> Tensor | None:
+        start = request.start
         if start is None:
             return None
         if start.num_views != len(AZIMUTHS):
             raise InvalidInput(f"start has {start.num_views} views; this generator makes {len(AZIMUTHS)}.")
         small = torch.stack([_resized(v, self.size) for v in to_signal(start.rgb.float(), start.alpha.float())])
+        if self.memory is not None and request.strength > 0:
+            # the words that are learned best are colours, and what is painted before needs less noise
+            views = torch.cat(from_signal(small), 1)
+            thing = described(views, self.memory.paints)
+            views = self.memory.repaint(Recollection(views, thing, 1.0), request.prompt)
+            small = to_signal(views[:, :3], views[:, 3:])
         return small.expand(count, -1, -1, -1, -1).to(self.device)
 
     def _recalled(self, request: ViewsRequest) -> list[tuple[str, Float[Tensor, "V 4 H W"]]]:
