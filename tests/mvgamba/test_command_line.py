@@ -153,7 +153,7 @@ def test_doctor_tests_itself_and_explains_each_kernel():
     assert facts["kernels"]["cpu"]["rasterize_surfels"]["uses"] == "warp-cpu"
     for row in facts["kernels"]["cpu"].values():
         assert row["uses"] is not None and all(row["why_not"].values())
-    assert facts["weights"] == {"reconstructor": "ray-starter-cpu", "generator": None}
+    assert facts["weights"] == {"reconstructor": "ray-starter-cpu", "generator": "starter-cpu"}
     assert done.returncode == (0 if facts["healthy"] else 1)
 
 
