@@ -127,6 +127,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "no prior": {"prior": 0.0},
     "neither": {"prior": 0.0, "keep": 0.0},
+    "strong prior": {"prior": 4.0},
     "guessed cameras": {"cameras": "guess"},
     "full": {"full": True},
 }
