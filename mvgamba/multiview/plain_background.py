@@ -6,6 +6,7 @@ how far its colour is from the background's in any light, since a shadow is dark
 edges between are.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ EDGE = 320
 """Longer edge that pictures are reduced to before they are cut, in pixels."""
 CELL = 6
 """Mean edge of the regions that go to the one or the other, in those pixels."""
+STEPS = 24
+"""In which the background grows at most; each gets some six pixels further where it changes, such as between two legs."""
 DEVIATION = (1.5, 10.0)
 """Least and most that a background may vary around its soft course, in units of Lab."""
 SHARPNESS = (0.5, 3.0)
@@ -44,20 +47,20 @@ def plain_background_matte(rgb: UInt8[np.ndarray, "H W 3"]) -> Matte:
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)) / 255
     mask, unexplained = _cut(small)
-    warnings = []
+    doubts = []
     inner = _inside_of_frame(mask)
     if inner is not None:
         again, unexplained_inside = _cut(small[inner])
         if 0.01 < again.mean() < 0.9:
             mask, unexplained = np.zeros_like(mask), unexplained_inside
             mask[inner] = again
-            warnings.append("It has a frame, which was taken for background.")
+            doubts.append("It has a frame, which was taken for background.")
     if unexplained > 0.15:
-        warnings.append(
+        doubts.append(
             "Its background is not plain, so parts of it may be taken for the subject. Use a plain background, or a cut-out."
         )
     alpha = Image.fromarray(mask.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-    return Matte(np.asarray(alpha).clip(0, 1), 1 / scale, tuple(warnings))
+    return Matte(np.asarray(alpha).clip(0, 1), 1 / scale, tuple(doubts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +114,17 @@ def _background(lab: Float[np.ndarray, "H W 3"], edges: Float[np.ndarray, "H W"]
     far = np.linalg.norm(lab - model, axis=-1)
     deviation = float(np.clip(3 * np.median(far[border]), *DEVIATION))
     sharpness = float(np.clip(3 * np.median(edges[border]), *SHARPNESS))
-    seed = border & (far < 2 * deviation)
+    # at least the half of the border that is nearest, where it has no course that could be followed
+    seed = border & (far <= max(2 * deviation, float(np.median(far[border]))))
     seen, here = seed, model
-    for step in range(8):
+    for step in range(STEPS):
         if step:
             here = _carried_on(lab, model, seen)
         far = np.linalg.norm(lab - here, axis=-1)
         grown = _connected_to(seed, (far < deviation) & (edges < sharpness))
         if step in (1, 3):
             model = _fitted(lab, grown)
-        done = step > 3 and grown.sum() == seen.sum()
+        done = step > 3 and grown.sum() - seen.sum() < 1e-3 * seen.size
         seen = grown
         inner = ndimage.binary_erosion(seen, iterations=2)
         if inner.sum() > 50:
@@ -158,8 +162,8 @@ def _carried_on(
     rest, left = np.zeros_like(lab), np.ones((*seen.shape, 1))
     off = np.where(seen[..., None], lab - model, 0)
     for sigma in (4, 10, 30):
-        share = ndimage.gaussian_filter(seen.astype(float), sigma)[..., None]
-        mean = ndimage.gaussian_filter(off, (sigma, sigma, 0)) / np.maximum(share, 1e-6)
+        share = ndimage.gaussian_filter(seen.astype(float), sigma, truncate=2.5)[..., None]
+        mean = ndimage.gaussian_filter(off, (sigma, sigma, 0), truncate=2.5) / np.maximum(share, 1e-6)
         taken = left * (share / 0.1).clip(0, 1) * (share > 1e-3)
         rest, left = rest + taken * mean, left - taken
     return model + rest
@@ -198,7 +202,9 @@ def _in_another_light(
     lab: Float[np.ndarray, "H W 3"], background: Float[np.ndarray, "H W 3"]
 ) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
     """Distance to the background with as much light on it as makes it equally bright, at most its own; and how much that is."""
-    seen, behind = (_linear(lab2rgb(np.clip(x, (0, -128, -128), (100, 128, 128)))) for x in (lab, background))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of colours beyond sRGB, to which what is carried on may lead
+        seen, behind = (_linear(lab2rgb(np.clip(x, (0, -128, -128), (100, 128, 128)))) for x in (lab, background))
     brightness = np.array([0.2126, 0.7152, 0.0722])
     light = (seen @ brightness + 0.003) / (behind @ brightness + 0.003)
     shaded = behind * light.clip(0.05, 1)[..., None]

@@ -97,6 +97,22 @@ def test_a_busy_background_is_warned_of(mug_alone: np.ndarray):
     assert any("background is not plain" in warning for warning in cut.warnings)
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_patchworks_are_warned_of_and_break_nothing(seed: int):
+    """Of the first no colour covers the border; the second leads beyond sRGB, of which scikit-image would warn."""
+    blocks = np.random.default_rng(seed).integers(0, 2, (8, 8, 3)).astype(np.uint8) * 255
+    cut = cut_out(picture_of(blocks.repeat(8, 0).repeat(8, 1)), remover="plain")
+    assert cut.warnings
+
+
+@pytest.mark.parametrize("shape", [(16, 600), (600, 16), (16, 16)])
+def test_odd_shapes_are_cut_out(shape: tuple[int, int]):
+    pixels = np.full((*shape, 3), 200, np.uint8)
+    pixels[4:12, 4:12] = (160, 20, 10)
+    cut = cut_out(picture_of(pixels), remover="plain")
+    assert cut.alpha[8, 8] == 1 and cut.alpha[0, 0] == 0 and cut.alpha[-1, -1] == 0
+
+
 def test_doubtful_subjects_are_warned_of(mug_alone: np.ndarray):
     pixels = over(mug_alone, "white", seed=0)
     columns = np.nonzero((mug_alone[..., 3] > 0.5).any(0))[0]
