@@ -14,40 +14,31 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mvgamba.cameras import fibonacci_cameras, resize_cameras
+from mvgamba.cameras import resize_cameras
 from mvgamba.distilling import DistilOptions, distil
 from mvgamba.distilling import placed as surfels_placed
 from mvgamba.errors import EmptyReconstruction, InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
-from mvgamba.kernels.rasterize_surfels import check_depth_for_fusion
-from mvgamba.meshing import Grid, clean_mesh, decimate, drop_small_parts, extract_surface, fuse
 from mvgamba.multiview.distillation import StarterPrior
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings
 from mvgamba.multiview.starter_generator import model_from_settings
-from mvgamba.planning import FILL_VIEWS, PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
+from mvgamba.planning import PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
 from mvgamba.progress import CancelToken, Progress, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.agreement import contradicting_view
-from mvgamba.reconstructor.hull import hull_field
 from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, NormalisedViews, normalise_views
 from mvgamba.reconstructor.protocol import Reconstructor, ReconstructorSettings
 from mvgamba.refinement.colors import painted
 from mvgamba.refinement.refine import refine
-from mvgamba.refinement.snap import snap_to_silhouettes
 from mvgamba.refinement.targets import least_match
 from mvgamba.render import render_surfels
-from mvgamba.render.face_surfels import surfels_on_faces
-from mvgamba.texturing.bake import bake_texture
-from mvgamba.texturing.optimise import optimise_texture
-from mvgamba.texturing.unwrap import unwrap
+from mvgamba.surfacing import mesh_of, textured_mesh, with_scaffold
 from mvgamba.types import (
     Cameras,
     GenerateOptions,
     GenerateRequest,
-    Mesh,
     PosedViews,
     Reconstruction,
-    RenderOutput,
     Similarity,
     SourceImage,
     Surfels,
@@ -199,7 +190,7 @@ def _redrawn(views: PosedViews, cameras: Cameras, options: GenerateOptions) -> P
     )
     start, *_ = _start(*choose_reconstructor(views, quick), quick, settings, host)
     if start.scaffold is None:
-        start = _with_scaffold(start.surfels, host, job.preset)
+        start = with_scaffold(start.surfels, host, job.preset)
     surfels = refine(start, host.views, job.preset.refine, seed=options.seed).surfels
     small = cameras.c2w.clone()
     small[:, :3, 3] *= NORMALISED_RADIUS
@@ -338,7 +329,7 @@ def _from_views(
         guess = None if start.guess is None else start.guess.to(options.device)
         start = dataclasses.replace(start, surfels=start.surfels.to(options.device), guess=guess)
         if options.refine and start.scaffold is None:
-            start = _with_scaffold(start.surfels, normalised, preset)
+            start = with_scaffold(start.surfels, normalised, preset)
         surfels = start.surfels
         if start.guess is not None and not options.refine:
             surfels = painted(start, normalised.views)
@@ -354,11 +345,11 @@ def _from_views(
             facts |= {"input_psnr": round(refined.psnr, 2), "steps": refined.steps, "stopped": refined.stopped}
     with clock("mesh"):
         tell("mesh", 0.0, "Extracting the mesh")
-        mesh = _mesh(surfels, normalised, host, job, tell)
+        mesh = mesh_of(surfels, normalised, host, job, tell)
         facts["faces"] = len(mesh.faces)
     with clock("texture"):
         tell("texture", 0.0, "Unwrapping")
-        textured = _texture(mesh, surfels, host, job, tell)
+        textured = textured_mesh(mesh, surfels, host, job, tell)
     with clock("export"):
         tell("export", 0.0, "Placing")
         world = normalised.to_world.apply(torch.from_numpy(textured.vertices.astype(np.float64))).numpy()
@@ -427,97 +418,6 @@ def seconds_for_refinement(budget: float, elapsed: float, measured: dict[str, fl
             budget, elapsed, after,
         )  # fmt: skip
     return max(left, 0.1)
-
-
-def _with_scaffold(surfels: Surfels, views: NormalisedViews, preset: Preset) -> Reconstruction:
-    """Free surfels -> surfels on the triangles of their own surface, which is what refinement moves."""
-    field = _fused(surfels, views, preset, swell=0.0)
-    mesh = decimate(clean_mesh(extract_surface(field)), preset.surfels)
-    vertices, faces = np.ascontiguousarray(mesh.vertices, np.float32), np.ascontiguousarray(mesh.faces, np.int64)
-    count = len(faces)
-    lying = surfels_on_faces(
-        torch.from_numpy(vertices), torch.from_numpy(faces), torch.full((count,), 0.95), torch.full((count, 3), 0.5)
-    )
-    return Reconstruction(lying.to(surfels.means.device), Mesh(vertices, faces))
-
-
-def _fused(
-    surfels: Surfels,
-    views: NormalisedViews,
-    preset: Preset,
-    *,
-    swell: float,
-    report: Callable[[float], None] | None = None,
-) -> Grid:
-    """Depth of the surfels from all around as one field, cut to what silhouettes and depth of the inputs allow."""
-    check_depth_for_fusion(surfels.means.device)
-    cameras = _survey(preset.fuse_views, preset.fuse_size).to(surfels.means.device)
-    outputs = []
-    for i in range(0, cameras.num_views, 4):
-        if report is not None:
-            report(i / cameras.num_views)
-        outputs.append(render_surfels(surfels, cameras[slice(i, i + 4)]))
-    rendered = RenderOutput(
-        *(torch.cat([getattr(o, f.name) for o in outputs]) for f in dataclasses.fields(RenderOutput))
-    )
-    solid = Grid(*hull_field(views, resolution=preset.fuse_resolution))
-    fused = fuse(rendered, cameras, low=views.low, high=views.high, resolution=preset.fuse_resolution)
-    return Grid(torch.minimum(fused.field + swell, solid.resample(fused).field), fused.origin, fused.spacing)
-
-
-def _mesh(surfels: Surfels, views: NormalisedViews, host: NormalisedViews, job: Job, tell: StageReporter) -> Mesh:
-    """Surfels -> depth from all around -> TSDF, cut to the silhouettes -> a clean mesh whose outlines are those of the inputs.
-
-    Args:
-        views: On the device of the surfels.
-        host: The same on the CPU.
-    """
-    # refined surfels end short of the outline by about the width of their soft edge
-    swell = job.preset.swell if job.refine else 0.0
-    field = _fused(
-        surfels, views, job.preset, swell=swell, report=lambda f: tell("mesh", 0.4 * f, "Extracting the mesh")
-    )
-    mesh = extract_surface(field)
-    tell("mesh", 0.6, "Cleaning the mesh")
-    mesh = clean_mesh(mesh)
-    tell("mesh", 0.7, "Simplifying the mesh")
-    mesh = decimate(mesh, job.target_faces)
-    if job.refine:
-        tell("mesh", 0.8, "Fitting the outlines")
-        mesh = snap_to_silhouettes(mesh, host.silhouettes, host.views.cameras)
-    # what simplifying and fitting have made tiny is a crumb, not a part
-    return drop_small_parts(mesh, min_fraction=0.012)
-
-
-def _survey(count: int, size: int) -> Cameras:
-    """Cameras all around the object, close enough for it to fill the frame."""
-    fovy = 0.75
-    radius = 1.04 * NORMALISED_RADIUS / math.sin(0.5 * fovy)
-    return fibonacci_cameras(count, radius=radius, fovy=fovy, height=size, width=size)
-
-
-def _texture(mesh: Mesh, surfels: Surfels, host: NormalisedViews, job: Job, tell: StageReporter) -> TexturedMesh:
-    """The input views on the mesh; where none of them looks, what the surfels show."""
-    unwrapped = unwrap(mesh, texture_size=job.texture_size)
-    tell("texture", 0.3, "Baking the texture")
-    cameras = _survey(FILL_VIEWS, job.preset.fuse_size).to(surfels.means.device)
-    rendered = render_surfels(surfels, cameras, background=surfels.means.new_zeros(3))
-    straight = (rendered.rgb / rendered.alpha.clamp_min(1e-4)).clamp(0, 1)
-    fill = PosedViews(straight, rendered.alpha.clamp(0, 1), cameras)
-    share = 0.3 if job.preset.optimise_texture else 0.65
-    textured = bake_texture(
-        unwrapped,
-        host.views,
-        texture_size=job.texture_size,
-        fill_views=fill,
-        report=lambda fraction: tell("texture", 0.35 + share * fraction),
-    )
-    if job.preset.optimise_texture:
-        tell("texture", 0.65, "Fitting the texture")
-        textured = optimise_texture(
-            textured, host.views, report=lambda fraction: tell("texture", 0.65 + 0.35 * fraction)
-        )
-    return textured
 
 
 class _Clock:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from mvgamba.cameras import orbit_cameras
 from mvgamba.errors import InvalidInput
+from mvgamba.multiview.placing import centered
 from mvgamba.multiview.starter_generator import AZIMUTHS, DISTANCE, ELEVATIONS, FOVY, KNOWN_ELEVATIONS, rig_cameras
 from mvgamba.multiview.starter_model import StarterModel
 from mvgamba.multiview.starter_network import camera_code, ray_code, to_signal
@@ -184,8 +184,7 @@ class StarterPrior:
         self._picture = None
         if picture is not None:
             signal = to_signal(picture.rgb.float(), picture.alpha.float())
-            size = (self.size, self.size)
-            small = F.interpolate(signal[None], size, mode="bilinear", antialias=True, align_corners=False)
+            small = centered(signal[None], size=self.size)
             self._picture = small.to(next(model.parameters()).device)
 
     def group(self, generator: torch.Generator) -> Group:
@@ -215,7 +214,7 @@ class StarterPrior:
         told = rig_cameras(group.tilt, size=self.size)
         rows = self.size // self.model.config.network.patch_size
         codes, rays = camera_code(told)[None].to(noisy.device), ray_code(told, rows)[None].to(noisy.device)
-        picture = self._picture if group.turn == 0.0 else framed_view(shown[0])[None]
+        picture = self._picture if group.turn == 0.0 else centered(shown[:1], size=self.size)
         at = torch.full((1,), time, device=noisy.device)
         wanted = self.model(noisy[None], at, codes, rays, [self.prompt], picture)
         other = self.model(noisy[None], at, codes, rays, [self.negative_prompt], None)
@@ -226,24 +225,6 @@ def turned_rig(turn: float, elevation: float, *, size: int) -> Cameras:
     """The starter generator's cameras, all further round by an angle (radians), the first at an elevation."""
     azimuths = [azimuth + turn for azimuth in AZIMUTHS]
     return orbit_cameras(azimuths, [elevation, *ELEVATIONS[1:]], radius=DISTANCE, fovy=FOVY, height=size, width=size)
-
-
-def framed_view(signal: Float[Tensor, "4 s s"], *, longer_side: float = 0.8) -> Float[Tensor, "4 s s"]:
-    """A view as a picture that a person would give: the object in the middle, its longer side that share of the frame."""
-    covered = signal[3] > 0
-    if not bool(covered.any()):
-        return signal
-    rows, columns = covered.any(1).nonzero()[:, 0], covered.any(0).nonzero()[:, 0]
-    low = torch.stack([columns[0], rows[0]]).float()
-    high = torch.stack([columns[-1], rows[-1]]).float() + 1
-    size = signal.shape[-1]
-    scale, shift = (high - low).max() / longer_side / size, (low + high) / size - 1
-    theta = signal.new_zeros(1, 2, 3)
-    theta[0, 0, 0], theta[0, 1, 1], theta[0, :, 2] = scale, scale, shift
-    # nothing is -1 in alpha, which sampling beyond the border would not say
-    empty = signal.new_tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
-    grid = F.affine_grid(theta, [1, 4, size, size], align_corners=False)
-    return F.grid_sample((signal + empty)[None], grid, align_corners=False)[0] - empty
 
 
 @runtime_checkable

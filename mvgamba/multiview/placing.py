@@ -33,13 +33,13 @@ def sampled(
         middle, side: Of the window, x and y, in pixels.
     """
     height, width = signals.shape[-2:]
-    frame = torch.tensor([width, height]).float()
-    theta = torch.zeros(len(signals), 2, 3)
+    frame = signals.new_tensor([width, height])
+    theta = signals.new_zeros(len(signals), 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = (side / frame).unbind(1)
     theta[:, :, 2] = 2 * middle / frame - 1
     fine = max(1, int(float((side / size).min())))
     # nothing is -1 in alpha, which sampling beyond the border would not say
-    empty = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
+    empty = signals.new_tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
     lifted = signals + empty
     if fine > 1 and min(height, width) >= fine:
         lifted = F.avg_pool2d(lifted, fine, ceil_mode=True, count_include_pad=False)

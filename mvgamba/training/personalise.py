@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from mvgamba.errors import InvalidImage, InvalidInput
 from mvgamba.io.images import read_rgba
 from mvgamba.multiview.lora import LoraConfig, fingerprint, inject, lora_layers, save_adapter
+from mvgamba.multiview.placing import centered, sampled
 from mvgamba.multiview.starter_generator import rig_cameras
 from mvgamba.multiview.starter_model import StarterModel, save_starter
 from mvgamba.multiview.starter_network import NUM_CAMERA, NUM_RAY, camera_code, ray_code, to_signal
@@ -39,8 +40,6 @@ log = logging.getLogger(__name__)
 
 FEWEST, MOST = 3, 8
 """Pictures that are usual; with others there is a warning."""
-LONGER_SIDE = 0.8
-"""Of the object, as a share of the frame."""
 LORA_RATE, FULL_RATE = 1e-3, 3e-5
 
 
@@ -221,32 +220,19 @@ def _moved(learning: dict[str, nn.Parameter], first: dict[str, Tensor]) -> Float
 
 
 def framed_signal(picture: SourceImage, size: int) -> Float[Tensor, "4 s s"]:
-    """The object in the middle of a square, its longer side `LONGER_SIDE` of it, as the network works on pictures."""
+    """The picture as the generator takes it. Raises: InvalidImage for one that shows nothing."""
     mask = picture.alpha[0] > 0.5
     if not bool(mask.any()):
         raise InvalidImage("A picture shows nothing: its alpha is below one half everywhere. Leave it out.")
-    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
-    side = math.ceil(max(bottom - top, right - left) / LONGER_SIDE)
-    above, before = (side - (bottom - top)) // 2 - top, (side - (right - left)) // 2 - left
-    height, width = mask.shape
-    # nothing is -1 in alpha; negative padding cuts
-    empty = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
-    signal = to_signal(picture.rgb.float(), picture.alpha.float()) + empty
-    square = F.pad(signal, (before, side - width - before, above, side - height - above))
-    return F.interpolate(square[None], (size, size), mode="bilinear", antialias=True, align_corners=False)[0] - empty
+    return centered(to_signal(picture.rgb.float(), picture.alpha.float())[None], size=size)[0]
 
 
 def jittered(signals: Float[Tensor, "B 4 H W"], size: int, generator: torch.Generator) -> Float[Tensor, "B 4 s s"]:
     """Moved by up to 2 % of the frame and scaled by up to 8 %, at another size."""
-    count = len(signals)
-    scale = 0.92 + 0.16 * torch.rand(count, generator=generator)
+    count, edge = len(signals), signals.shape[-1]
+    scale = 0.92 + 0.16 * torch.rand(count, 1, generator=generator)
     shift = 0.08 * torch.rand(count, 2, generator=generator) - 0.04
-    zero = torch.zeros(count)
-    theta = torch.stack([torch.stack([scale, zero, shift[:, 0]], 1), torch.stack([zero, scale, shift[:, 1]], 1)], 1)
-    grid = F.affine_grid(theta, [count, 4, size, size], align_corners=False)
-    empty = torch.tensor([0.0, 0.0, 0.0, 1.0])[:, None, None]
-    return F.grid_sample(signals + empty, grid, align_corners=False) - empty
+    return sampled(signals, 0.5 * edge * (1 + shift), (edge * scale).expand(-1, 2), size=size)
 
 
 @dataclass(frozen=True, eq=False)

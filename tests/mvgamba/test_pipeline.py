@@ -7,16 +7,17 @@ import pytest
 import torch
 import trimesh
 
-from mvgamba import pipeline
+from mvgamba import pipeline, surfacing
 from mvgamba.errors import Cancelled, InvalidInput, OutOfMemory, Unavailable, WeightsMissing
 from mvgamba.kernels.rasterize_surfels import DEPTH_MEANS, rasterize_surfels
 from mvgamba.meshing import Grid, mesh_report
-from mvgamba.pipeline import _with_scaffold, check_options, generate, seconds_for_refinement
+from mvgamba.pipeline import check_options, generate, seconds_for_refinement
 from mvgamba.planning import PRESETS, Memory, job_of, plan
 from mvgamba.progress import CancelToken, Progress
 from mvgamba.reconstructor.hull import HullReconstructor
 from mvgamba.reconstructor.normalise import normalise_views
 from mvgamba.refinement.refine import Refined
+from mvgamba.surfacing import with_scaffold
 from mvgamba.types import (
     GenerateOptions,
     GenerateRequest,
@@ -219,7 +220,7 @@ def test_depth_opens_a_hollow_that_silhouettes_cannot_show(box_views):
 def test_surfels_without_a_mesh_are_given_one(box_views):
     normalised = normalise_views(box_views)
     free = HullReconstructor(resolution=48, faces=6000).reconstruct(normalised).surfels
-    made = _with_scaffold(free, normalised, PRESETS["draft"])
+    made = with_scaffold(free, normalised, PRESETS["draft"])
     assert made.scaffold is not None and made.surfels.num_surfels == len(made.scaffold.faces)
     assert mesh_report(made.scaffold).is_watertight
 
@@ -308,9 +309,9 @@ def test_each_room_gets_its_tensors_on_the_device_where_it_works(box_views, monk
     scaffold = HullReconstructor(resolution=24, faces=1000).reconstruct(normalise_views(box_views)).scaffold
     assert scaffold is not None
     rooms = _Elsewhere(scaffold)
-    for name in ("refine", "render_surfels", "hull_field", "fuse", "extract_surface", "snap_to_silhouettes"):
-        monkeypatch.setattr(pipeline, name, getattr(rooms, name))
-    monkeypatch.setattr(pipeline, "bake_texture", rooms.bake_texture)
+    monkeypatch.setattr(pipeline, "refine", rooms.refine)
+    for name in ("render_surfels", "hull_field", "fuse", "extract_surface", "snap_to_silhouettes", "bake_texture"):
+        monkeypatch.setattr(surfacing, name, getattr(rooms, name))
     options = dataclasses.replace(DRAFT, reconstructor="hull", device="meta", texture_size=128)
     result = pipeline._from_views(box_views, options, None, None)
     expected = {"refine", "render", "hull", "fuse", "extract", "snap", "bake"}

@@ -1,12 +1,11 @@
 """Alpha for pictures of an object on a plain background, which is how these networks paint.
 
-With `rembg` and its weights installed, that finds the object; else the colour that the border of the picture has is taken away.
+With `rembg` and one of its models there, that finds the object; else the colour that the border of the picture has is taken away. Other than in pictures of
+people (`multiview.plain_background`) the background is one plane of colour, and what has its colour inside the object is paint, not a hole.
 """
 
-import importlib.util
 import logging
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,14 +14,11 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 from torch import Tensor
 
-from mvgamba.errors import Unavailable
+from mvgamba.multiview.rembg_background import rembg_matte, why_no_rembg
 
 log = logging.getLogger(__name__)
 
 Method = Literal["auto", "rembg", "border"]
-REMBG_WEIGHTS = Path(".u2net") / "u2net.onnx"
-"""Where rembg keeps them below the user's home. It would fetch them without asking, so it is used only once they are there."""
-
 _NOTHING, _ALL = 5.0, 14.0
 """Differences of colour (CIE 1976) from the background, between which alpha rises from 0 to 1. Compression and noise stay below the first."""
 _EDGE = 2
@@ -41,8 +37,6 @@ def cut_out(
     if method == "auto":
         method = "rembg" if why_no_rembg() is None else "border"
         log.debug("the background is taken away by %s", method)
-    elif method == "rembg" and (why := why_no_rembg()) is not None:
-        raise Unavailable(why)
     pictures = rgb.permute(0, 2, 3, 1).double().cpu().numpy()
     grounds = [background_of(picture) for picture in pictures]
     alphas = _by_rembg(pictures) if method == "rembg" else [_by_border(p, g) for p, g in zip(pictures, grounds)]
@@ -50,15 +44,6 @@ def cut_out(
     alpha, ground = alpha[:, None], ground.permute(0, 3, 1, 2)
     straight = ((rgb - (1 - alpha) * ground) / alpha.clamp_min(0.05)).clamp(0, 1)
     return torch.where(alpha > 0.05, straight, rgb), alpha
-
-
-def why_no_rembg() -> str | None:
-    """None if it can be used without a download."""
-    if importlib.util.find_spec("rembg") is None:
-        return "rembg is not installed; install it with `pip install rembg[cpu]`, or use the method 'border'."
-    if not (Path.home() / REMBG_WEIGHTS).is_file():
-        return f"rembg has no weights at ~/{REMBG_WEIGHTS}; run `rembg d u2net` once, or use the method 'border'."
-    return None
 
 
 def background_of(picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
@@ -110,8 +95,5 @@ def _soft_edge(
 
 
 def _by_rembg(pictures: Float[np.ndarray, "V H W 3"]) -> list[Float[np.ndarray, "H W"]]:
-    rembg: Any = importlib.import_module("rembg")
-    session = rembg.new_session("u2net")
     bytes_of = (np.clip(pictures, 0, 1) * 255 + 0.5).astype(np.uint8)
-    masks = [np.asarray(rembg.remove(picture, session=session, only_mask=True)) for picture in bytes_of]
-    return [mask.reshape(pictures.shape[1:3]).astype(np.float64) / 255 for mask in masks]
+    return [rembg_matte(picture).alpha.astype(np.float64) for picture in bytes_of]

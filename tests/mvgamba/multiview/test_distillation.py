@@ -20,13 +20,12 @@ from mvgamba.multiview.distillation import (
     distillation_loss,
     drawn_time,
     expected_views,
-    framed_view,
     guided,
     noise_range,
     turned_rig,
 )
 from mvgamba.multiview.starter_generator import rig_cameras
-from mvgamba.multiview.starter_network import from_signal, to_signal
+from mvgamba.multiview.starter_network import to_signal
 from mvgamba.types import SourceImage
 from tests.mvgamba.multiview.tiny import tiny_model
 
@@ -141,17 +140,6 @@ def test_a_picture_is_told_to_the_network_with_its_elevation():
     noisy = torch.randn(5, 4, 16, 16, generator=seeded())
     wanted, other = prior.predict_clean(noisy, 0.5, group, noisy)
     assert float((wanted - other).abs().max()) > 1e-4
-
-
-def test_a_framed_view_has_its_object_in_the_middle():
-    alpha = torch.zeros(1, 20, 20)
-    alpha[:, 2:10, 4:8] = 1.0
-    signal = framed_view(to_signal(torch.ones(3, 20, 20), alpha))
-    _, seen = from_signal(signal)
-    rows, columns = (seen[0] > 0.5).any(1).nonzero()[:, 0], (seen[0] > 0.5).any(0).nonzero()[:, 0]
-    assert (int(rows[0]), int(rows[-1]), int(columns[0]), int(columns[-1])) == (2, 17, 6, 13)
-    empty = to_signal(torch.zeros(3, 8, 8), torch.zeros(1, 8, 8))
-    assert framed_view(empty) is empty
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,11 @@ def test_a_centred_object_fills_four_fifths(rows, columns):
     assert torch.allclose((low + high) / 2, torch.full((1, 2), 40.0), atol=1)
 
 
+def test_nothing_centred_is_nothing():
+    empty = to_signal(torch.zeros(3, 20, 20), torch.zeros(1, 20, 20))
+    assert torch.equal(centered(empty[None], size=20)[0], empty)
+
+
 def test_a_large_picture_is_averaged_not_picked_from():
     size = 512
     stripes = torch.zeros(3, size, size)
