@@ -1,15 +1,21 @@
 """What a person sees: properties, operators, panels, preferences."""
 
-from . import operators, panels, preferences, properties, redraw
+import bpy
 
-_MODULES = (preferences, properties, operators, panels, redraw)
+from ..core.i18n import use_translator
+from . import backend, capture, jobs, main, placement, preferences, properties, redraw, result
+
+# In the order of the panels; what a panel hangs under comes before it.
+MODULES = (preferences, properties, main, jobs, result, capture, placement, backend, redraw)
 
 
 def register() -> None:
-    for module in _MODULES:
+    use_translator(bpy.app.translations.pgettext_iface)
+    for module in MODULES:
         module.register()
 
 
 def unregister() -> None:
-    for module in reversed(_MODULES):
+    for module in reversed(MODULES):
         module.unregister()
+    use_translator(None)

@@ -1,23 +1,107 @@
-"""What a person sets, saved with the scene."""
+"""What a person sets, saved with the scene; what is only of the moment, with the window manager."""
 
 import math
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
 
 from ..core.request import JobOptions
 from ..scene.capture import CaptureSettings
+
+SIDES = (
+    ("AUTO", "Auto", "Found out: the first image is the front"),
+    ("FRONT", "Front", "Seen from the front"),
+    ("RIGHT", "Right", "Seen from its right side"),
+    ("BACK", "Back", "Seen from behind"),
+    ("LEFT", "Left", "Seen from its left side"),
+)
+
+
+class MVGAMBA_PG_image(bpy.types.PropertyGroup):
+    """One picture of the object that is wanted."""
+
+    image: PointerProperty(type=bpy.types.Image, name="Image", description="Picture of the object")
+    side: EnumProperty(name="Side", description="Which side of the object the picture shows", items=SIDES)
 
 
 class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
     """Settings of the next job."""
 
+    source: EnumProperty(
+        name="Source",
+        description="What the asset is made from",
+        items=(
+            ("TEXT", "Text", "Words that describe one object", "SMALL_CAPS", 0),
+            ("IMAGE", "Image", "Pictures of one object", "IMAGE_DATA", 1),
+            ("CAPTURE", "Capture", "Objects of the scene, as cameras see them", "OUTLINER_OB_CAMERA", 2),
+        ),
+        default="CAPTURE",
+    )
+    prompt: StringProperty(name="Prompt", description="Describe one object, its material and style", maxlen=1000)
+    negative_prompt: StringProperty(name="Negative Prompt", description="What to avoid", maxlen=1000)
+    images: CollectionProperty(type=MVGAMBA_PG_image, name="Images", description="Pictures of the same object")
+    active_image: IntProperty(name="Active Image", description="Row of the list that is selected", min=0)
+    background: EnumProperty(
+        name="Background",
+        description="How the object of a picture is told from what is behind it",
+        items=(
+            ("AUTO", "Auto", "Alpha where the picture has it, else the background is removed"),
+            ("KEEP_ALPHA", "Keep Alpha", "The picture is cut out already"),
+            ("REMOVE", "Remove", "Remove the background, whatever alpha says"),
+            ("NONE", "None", "The object fills the whole picture"),
+        ),
+    )
+    elevation: FloatProperty(
+        name="Elevation",
+        description="How far above the object the camera of a picture stood",
+        default=0.0,
+        min=-math.pi / 3,
+        max=math.pi / 3,
+        subtype="ANGLE",
+    )
+    use_elevation: BoolProperty(
+        name="Known Elevation", description="Tell the elevation of the picture instead of having it found out"
+    )
     capture_subject: EnumProperty(
         name="Subject",
         description="What the cameras look at",
         items=(
             ("SELECTION", "Selection", "The selected objects as one prop", "RESTRICT_SELECT_OFF", 0),
             ("COLLECTION", "Collection", "All visible objects of the active collection", "OUTLINER_COLLECTION", 1),
+            ("VIEW", "View", "What the 3D View shows", "VIEW3D", 2),
+        ),
+    )
+    capture_cameras: EnumProperty(
+        name="Cameras",
+        description="Where the pictures are taken from",
+        items=(
+            ("RING", "Ring", "Cameras around the subject"),
+            ("OWN", "Own", "The cameras of a collection, or the selected ones"),
+        ),
+    )
+    capture_collection: PointerProperty(
+        type=bpy.types.Collection,
+        name="Camera Collection",
+        description="Cameras to capture from, empty for the selected ones",
+    )
+    capture_isolate: BoolProperty(
+        name="Isolate", description="Capture the subject alone, without what stands around it", default=True
+    )
+    capture_shading: EnumProperty(
+        name="Shading",
+        description="Which light the pictures show",
+        items=(
+            ("FLAT", "Flat", "Base color without any light, which is what a texture should hold"),
+            ("SCENE", "Scene", "Light and world of the scene, baked into the texture"),
+            ("STUDIO", "Studio", "Soft even light from all sides, baked into the texture"),
         ),
     )
     capture_views: EnumProperty(
@@ -69,6 +153,9 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
         ),
         default="STANDARD",
     )
+    variants: IntProperty(
+        name="Variants", description="Number of results, with seeds one after the other", default=1, min=1, max=8
+    )
     seed: IntProperty(
         name="Seed", description="Same seed and settings give the same result", default=0, min=0, max=2**31 - 1
     )
@@ -104,12 +191,88 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
         items=(
             ("KEEP", "Keep", "Leave the captured objects as they are"),
             ("HIDE", "Hide", "Hide the captured objects in viewport and render"),
+            ("STORE", "Store", "Move the captured objects to a hidden collection"),
+        ),
+    )
+    capture_placement: EnumProperty(
+        name="Place",
+        description="Where the result of a capture goes",
+        items=(
+            ("MATCH", "Match", "Exactly over the subject"),
+            ("CURSOR", "3D Cursor", "At the 3D cursor"),
+            ("SURFACE", "Surface", "On the surface that is clicked when the result is there"),
+            ("ORIGIN", "World Origin", "At the origin of the world"),
+            ("REPLACE", "Replace", "In the place of the object that is active when the job is sent"),
+        ),
+    )
+    placement: EnumProperty(
+        name="Place",
+        description="Where the result goes",
+        items=(
+            ("CURSOR", "3D Cursor", "At the 3D cursor"),
+            ("SURFACE", "Surface", "On the surface that is clicked when the result is there"),
+            ("ORIGIN", "World Origin", "At the origin of the world"),
+            ("REPLACE", "Replace", "In the place of the object that is active when the job is sent"),
+        ),
+    )
+    use_ground: BoolProperty(
+        name="Rest on Ground", description="Put the lowest point at the height of the place", default=True
+    )
+    target_size: FloatProperty(
+        name="Size", description="Length of the result along the size axis", default=1.0, min=0.001, subtype="DISTANCE"
+    )
+    size_axis: EnumProperty(
+        name="Size Axis",
+        description="Which extent the size is of",
+        items=(
+            ("MAX", "Longest", "The longest side"),
+            ("X", "X", "The width"),
+            ("Y", "Y", "The depth"),
+            ("Z", "Z", "The height"),
         ),
     )
     collection: PointerProperty(
         type=bpy.types.Collection,
         name="Collection",
         description="Where results are linked, empty for the collection of the source",
+    )
+
+    shade_smooth: BoolProperty(name="Shade Smooth", description="Smooth shading of the result", default=True)
+    lod_count: IntProperty(
+        name="LODs", description="Coarser copies, each with half the faces of the one before", default=0, min=0, max=3
+    )
+    collision: EnumProperty(
+        name="Collision",
+        description="A simple proxy for physics, named UCX_ and the name of the result",
+        items=(
+            ("NONE", "None", "No proxy"),
+            ("BOX", "Box", "The bounding box"),
+            ("CONVEX", "Convex", "The convex hull"),
+        ),
+    )
+    generator: EnumProperty(
+        name="Generator",
+        description="Which model makes views of words and pictures",
+        items=(
+            ("AUTO", "Auto", "The best that the backend has"),
+            ("starter", "Starter", "The small model that comes with the backend"),
+            ("mvdream", "MVDream", "For words; needs its weights and a GPU"),
+            ("imagedream", "ImageDream", "For pictures; needs its weights and a GPU"),
+        ),
+    )
+    guidance: FloatProperty(
+        name="Guidance",
+        description="How closely the views follow the prompt, 0 for what the model is best at",
+        min=0.0,
+        max=15.0,
+    )
+    steps: IntProperty(name="Steps", description="Steps of the sampler of views, 0 for what is usual", min=0, max=100)
+    candidates: IntProperty(
+        name="Candidates", description="Sets of views of which the best is taken, 0 for what is usual", min=0, max=16
+    )
+    review_views: BoolProperty(
+        name="Review Views",
+        description="Stop after the views, to look at them and change them before they become a mesh",
     )
 
     def capture_settings(self) -> CaptureSettings:
@@ -128,14 +291,44 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
             refine=self.use_refine,
             target_faces=self.target_faces,
             texture_size=int(self.texture_size),
+            variants=self.variants,
+            review_views=self.review_views and self.source != "CAPTURE",
+            generator="" if self.generator == "AUTO" else self.generator,
+            candidates=self.candidates,
+            steps=self.steps or None,
+            guidance=self.guidance or None,
         )
 
 
+class MVGAMBA_PG_state(bpy.types.PropertyGroup):
+    """What the panels show just now. Never saved: a state of yesterday would be a lie."""
+
+    vary_prompt: StringProperty(
+        name="Change", description="What the result should become", maxlen=1000, options={"SKIP_SAVE"}
+    )
+    vary_strength: FloatProperty(
+        name="Strength",
+        description="How much of the result is given up",
+        default=0.6,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        options={"SKIP_SAVE"},
+    )
+
+
+CLASSES = (MVGAMBA_PG_image, MVGAMBA_PG_settings, MVGAMBA_PG_state)
+
+
 def register() -> None:
-    bpy.utils.register_class(MVGAMBA_PG_settings)
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
     bpy.types.Scene.mvgamba = PointerProperty(type=MVGAMBA_PG_settings)
+    bpy.types.WindowManager.mvgamba = PointerProperty(type=MVGAMBA_PG_state, options={"SKIP_SAVE"})
 
 
 def unregister() -> None:
+    del bpy.types.WindowManager.mvgamba
     del bpy.types.Scene.mvgamba
-    bpy.utils.unregister_class(MVGAMBA_PG_settings)
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)

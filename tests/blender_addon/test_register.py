@@ -21,7 +21,9 @@ def traces():
     return {
         "types": [name for name in dir(bpy.types) if name.startswith("MVGAMBA")],
         "operators": dir(bpy.ops.mvgamba),
-        "properties": [t.__name__ for t in (bpy.types.Scene, bpy.types.Object) if hasattr(t, "mvgamba")],
+        "properties": [
+            t.__name__ for t in (bpy.types.Scene, bpy.types.Object, bpy.types.WindowManager) if hasattr(t, "mvgamba")
+        ],
         "handlers": {name: [m for m in modules if "mvgamba" in m] for name, modules in handlers.items()},
         "threads": [thread.name for thread in threading.enumerate() if thread.name.startswith("mvgamba")],
     }
@@ -34,7 +36,7 @@ def test_enabling_and_disabling_twice_leaves_nothing(addon):
         assert not before["types"] and not before["properties"] and not any(before["handlers"].values())
         for _ in range(2):
             bpy.ops.preferences.addon_enable(module=extension.MODULE)
-            assert traces()["types"] and traces()["properties"] == ["Scene", "Object"]
+            assert traces()["types"] and traces()["properties"] == ["Scene", "Object", "WindowManager"]
             bpy.ops.preferences.addon_disable(module=extension.MODULE)
             assert traces() == before
     finally:
@@ -58,20 +60,20 @@ def test_generate_without_a_backend_says_so(addon, scene, monkeypatch):
 
 
 def classes_of(addon):
-    for name in ("ui.operators", "ui.panels"):
-        yield from addon.module(name).CLASSES
+    for module in addon.module("ui").MODULES:
+        yield from getattr(module, "CLASSES", ())
 
 
 def test_labels_and_tooltips_read_as_blenders_own(addon):
     """Title case without a final period; a tooltip that says more than the label; an entry for each choice."""
     wrong = []
     for cls in classes_of(addon):
-        words = cls.bl_label.replace("&", "").split()
+        words = getattr(cls, "bl_label", "").replace("&", "").split()
         if any(word[0].islower() and word not in ("as", "with") for word in words):
             wrong.append(f"label {cls.bl_label!r}")
         if "_OT_" in cls.__name__ and (not cls.bl_description or cls.bl_description.endswith(".")):
             wrong.append(f"tooltip of {cls.bl_idname}")
-    groups = (bpy.types.Scene.bl_rna.properties["mvgamba"], bpy.types.Object.bl_rna.properties["mvgamba"])
+    groups = [t.bl_rna.properties["mvgamba"] for t in (bpy.types.Scene, bpy.types.Object, bpy.types.WindowManager)]
     for group in groups:
         for prop in group.fixed_type.properties:
             if prop.identifier in ("rna_type", "name"):
@@ -139,7 +141,7 @@ def test_every_panel_draws(addon, scene):
         row = session.board.add(addon.request.JobRequest(state.value, (), addon.request.JobOptions(), target))
         row.state, row.reason, row.note = state, "OUT_OF_MEMORY", "Leave Edit Mode to place"
     try:
-        for cls in addon.module("ui.panels").CLASSES:
+        for cls in (cls for cls in classes_of(addon) if "_PT_" in cls.__name__):
             calls: list = []
             cls.draw(SimpleNamespace(layout=LayoutRecorder(calls)), bpy.context)
             assert calls
@@ -150,5 +152,5 @@ def test_every_panel_draws(addon, scene):
 def test_diagnostics_hold_versions_and_no_pictures(addon, scene):
     import json
 
-    report = json.loads(addon.module("ui.operators").diagnostics())
+    report = json.loads(addon.module("ui.backend").diagnostics())
     assert report["blender"] == bpy.app.version_string and report["jobs"] == []
