@@ -6,8 +6,10 @@
 Headless Blender fires no timers, so `wait=True` pumps the events itself.
 """
 
+import dataclasses
 import shlex
 import sys
+import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,12 @@ import bpy
 
 from .core.backend_process import BackendCommand, find_backend
 from .core.errors import AddonError, sentence
+from .core.i18n import tr
 from .core.jobs import JobRow, JobState, retry_request, wait_until
-from .core.request import ImageInput, JobOptions, JobRequest, Target, TextInput
+from .core.request import ImageInput, JobOptions, JobRequest, Target, TextInput, approved_request
 from .scene.capture import CaptureSettings, capture
 from .scene.folders import user_folder
+from .scene.pictures import fit_picture
 from .scene.place import find_sources
 from .scene.session import session
 from .scene.subject import subject_objects
@@ -130,6 +134,32 @@ def retry(row: JobRow, *, context: bpy.types.Context | None = None, **changes: A
     return session().submit(request, backend_command(context or bpy.context), jobs_folder() / request.request_id)
 
 
+def approve(row: JobRow, *, variant: int = 0, context: bpy.types.Context | None = None, **changes: Any) -> JobRow:
+    """Go on from the views of a review to a mesh; the row of the review goes. `changes` are fields of JobOptions."""
+    if row.state is not JobState.VIEWS_READY or not 0 <= variant < len(row.views):
+        raise AddonError("INVALID_INPUT", tr("there are no views of variant {number}").format(number=variant + 1))
+    request = approved_request(row.request, row.views[variant], **changes)
+    sent = session().submit(request, backend_command(context or bpy.context), jobs_folder() / request.request_id)
+    session().board.rows.remove(row)
+    return sent
+
+
+def replace_view(row: JobRow, path: Path, *, variant: int = 0, index: int = 0) -> None:
+    """Use the picture at `path` for a view of a review; it is brought to the size of the other views.
+
+    Raises:
+        AddonError: INVALID_IMAGE, when it is no picture; INVALID_INPUT, when there is no such view.
+    """
+    if not (0 <= variant < len(row.views) and 0 <= index < len(row.views[variant])):
+        raise AddonError("INVALID_INPUT", tr("there is no view {number}").format(number=index + 1))
+    old = row.views[variant][index]
+    fitted = old.image_path.with_name(f"replaced_{variant}_{index}_{uuid.uuid4().hex[:8]}.png")
+    new = dataclasses.replace(old, image_path=fit_picture(path, fitted, width=old.width, height=old.height))
+    views = [list(views) for views in row.views]
+    views[variant][index] = new
+    row.views = tuple(map(tuple, views))
+
+
 def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None = None) -> JobRow:
     """Capture the sources of an ended job again, with another number of views."""
     taken, target = row.request.capture, row.request.target
@@ -174,6 +204,13 @@ def backend_command(context: bpy.types.Context) -> BackendCommand:
         log_path(),
         tuple(shlex.split(arguments, posix=sys.platform != "win32")),
     )
+
+
+def new_inputs_folder() -> Path:
+    """An empty folder for the pictures that a job is made from."""
+    folder = user_folder("inputs") / uuid.uuid4().hex
+    folder.mkdir()
+    return folder
 
 
 def jobs_folder() -> Path:

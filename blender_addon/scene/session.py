@@ -12,6 +12,7 @@ from ..core.client import connect
 from ..core.errors import AddonError
 from ..core.jobs import JobBoard, JobRow, JobState
 from ..core.request import JobRequest
+from ..core.word_book import WordBook
 from ..core.worker import JobClient, JobWorker
 from .place import place_result
 
@@ -26,6 +27,7 @@ class Session:
 
     def __init__(self) -> None:
         self.board = JobBoard()
+        self.words = WordBook()
         self._workers: dict[str, JobWorker] = {}
         self._backend: BackendProcess | None = None
         self._stale: set[str] = set()
@@ -53,6 +55,13 @@ class Session:
         self._start_timer()
         return row
 
+    def look_up(self, prompt: str) -> None:
+        """Find out what the generator knows of a prompt, if the backend runs; it is not started for that."""
+        backend = self._backend
+        if backend is not None and backend.pid is not None and prompt.strip():
+            self.words.look_up(prompt, lambda: connect(backend.ensure()))
+            self._start_timer()
+
     def cancel(self, row: JobRow) -> None:
         """Ask for the end of a job; the row says so at once."""
         worker = self._workers.get(row.id)
@@ -73,7 +82,8 @@ class Session:
 
         The timer calls this; where no timer fires (background, tests), scripts do.
         """
-        changed = self.board.pump()
+        changed = self.board.pump() or self.words.is_changed
+        self.words.is_changed = False
         if place:
             for row in self.board.rows:
                 if row.state is JobState.READY:
@@ -84,7 +94,7 @@ class Session:
                 del self._workers[row.id]
         if changed and self.on_change is not None:
             self.on_change()
-        return ACTIVE_DELAY if self.board.num_active else None
+        return ACTIVE_DELAY if self.board.num_active or self.words.is_busy else None
 
     def close(self) -> None:
         """Stop threads, timer and backend."""

@@ -3,10 +3,10 @@
 import bpy
 
 from ..core.i18n import use_translator
-from . import backend, capture, jobs, main, placement, preferences, properties, redraw, result
+from . import backend, capture, images, jobs, main, menus, placement, preferences, previews, properties, redraw, result
 
 # In the order of the panels; what a panel hangs under comes before it.
-MODULES = (preferences, properties, main, jobs, result, capture, placement, backend, redraw)
+MODULES = (preferences, properties, previews, images, main, jobs, result, capture, placement, backend, menus, redraw)
 
 
 def register() -> None:

@@ -1,13 +1,18 @@
 """The list of jobs, and what can be done with one."""
 
+from pathlib import Path
+
 import bpy
-from bpy.props import StringProperty
+from bpy.props import IntProperty, StringProperty
 
 from .. import api
 from ..core.cameras import VIEW_COUNTS
 from ..core.errors import AddonError, remedy, sentence
+from ..core.i18n import tr
 from ..core.jobs import JobRow, JobState
 from ..scene.session import session
+from .images import FILTER
+from .previews import icon_of, refresh
 from .sidebar import Sidebar
 
 
@@ -19,7 +24,7 @@ class _RowOperator(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         row = session().board.find(self.request_id)
         if row is None:
-            self.report({"WARNING"}, "This job is no longer listed")
+            self.report({"WARNING"}, tr("This job is no longer listed"))
             return {"CANCELLED"}
         try:
             self.act(context, row)
@@ -97,7 +102,7 @@ class MVGAMBA_OT_cancel_all(bpy.types.Operator):
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
         if not any(row.can_cancel for row in session().board.rows):
-            cls.poll_message_set("No job is running")
+            cls.poll_message_set(tr("No job is running"))
             return False
         return True
 
@@ -116,13 +121,45 @@ class MVGAMBA_OT_clear_finished(bpy.types.Operator):
     @classmethod
     def poll(cls, _context: bpy.types.Context) -> bool:
         if all(row.is_active for row in session().board.rows):
-            cls.poll_message_set("No job has ended")
+            cls.poll_message_set(tr("No job has ended"))
             return False
         return True
 
     def execute(self, _context: bpy.types.Context) -> set[str]:
         session().forget_finished(api.jobs_folder())
         return {"FINISHED"}
+
+
+class MVGAMBA_OT_approve_views(_RowOperator):
+    bl_idname = "mvgamba.approve_views"
+    bl_label = "Reconstruct"
+    bl_description = "Go on from these views to a textured mesh"
+    bl_options = {"INTERNAL"}
+
+    variant: IntProperty(name="Variant", description="Which set of views, from 0", min=0, options={"SKIP_SAVE"})
+
+    def act(self, context: bpy.types.Context, row: JobRow) -> None:
+        api.approve(row, variant=self.variant, context=context)
+
+
+class MVGAMBA_OT_replace_view(_RowOperator):
+    bl_idname = "mvgamba.replace_view"
+    bl_label = "Replace View"
+    bl_description = "Use another picture for this view, cut out and framed as the one that it replaces"
+    bl_options = {"INTERNAL"}
+
+    variant: IntProperty(name="Variant", description="Which set of views, from 0", min=0, options={"SKIP_SAVE"})
+    index: IntProperty(name="View", description="Which view of the set, from 0", min=0, options={"SKIP_SAVE"})
+    filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    filter_glob: StringProperty(default=FILTER, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def act(self, _context: bpy.types.Context, row: JobRow) -> None:
+        api.replace_view(row, Path(self.filepath), variant=self.variant, index=self.index)
+        refresh()
 
 
 class MVGAMBA_PT_jobs(Sidebar, bpy.types.Panel):
@@ -134,25 +171,54 @@ class MVGAMBA_PT_jobs(Sidebar, bpy.types.Panel):
     def poll(cls, _context: bpy.types.Context) -> bool:
         return bool(session().board.rows)
 
+    def draw_header_preset(self, _context: bpy.types.Context) -> None:
+        active = session().board.num_active
+        if active:
+            self.layout.label(text=tr("{count} active").format(count=active), translate=False)
+
     def draw(self, _context: bpy.types.Context) -> None:
-        for row in session().board.rows:
-            draw_row(self.layout, row)
-        buttons = self.layout.row(align=True)
-        buttons.operator("mvgamba.cancel_all")
-        buttons.operator("mvgamba.clear_finished")
+        draw_rows(self.layout)
+
+
+class MVGAMBA_PT_image_editor_jobs(bpy.types.Panel):
+    bl_idname = "MVGAMBA_PT_image_editor_jobs"
+    bl_label = "Jobs"
+    bl_space_type = "IMAGE_EDITOR"
+    bl_region_type = "UI"
+    bl_category = "MVGamba"
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        return bool(session().board.rows)
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        draw_rows(self.layout)
+
+
+def draw_rows(layout: bpy.types.UILayout) -> None:
+    """All jobs, newest first."""
+    for row in session().board.rows:
+        draw_row(layout, row)
+    buttons = layout.row(align=True)
+    buttons.operator("mvgamba.cancel_all")
+    buttons.operator("mvgamba.clear_finished")
 
 
 def draw_row(layout: bpy.types.UILayout, row: JobRow) -> None:
-    """One job: its name, how far it is or what went wrong, and the button that helps."""
+    """One job: its name, how far it is or what went wrong, what it shows, and the button that helps."""
     box = layout.box()
     line = box.row()
-    line.label(text=row.request.label, icon=_ICONS.get(row.state, "SORTTIME"))
+    line.label(text=row.request.label, icon=_ICONS.get(row.state, "SORTTIME"), translate=False)
     if row.can_cancel:
         line.operator("mvgamba.cancel", text="", icon="X", emboss=False).request_id = row.id
-    if row.state is JobState.RUNNING:
+    if row.state in (JobState.RUNNING, JobState.DOWNLOADING):
         box.progress(factor=row.fraction, text=row.text)
     else:
-        box.label(text=row.text)
+        box.label(text=row.text, translate=False)
+    if row.is_active or row.state is JobState.VIEWS_READY:
+        draw_pictures(box, row)
+    for text in row.log_lines[-2:]:
+        box.label(text=text, icon="INFO", translate=False)
     if row.state is JobState.FAILED:
         help_ = remedy(row.reason)
         box.operator(help_.operator, text=help_.button).request_id = row.id
@@ -162,7 +228,24 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow) -> None:
         box.operator("mvgamba.place_result").request_id = row.id
 
 
+def draw_pictures(layout: bpy.types.UILayout, row: JobRow) -> None:
+    """The views that a job shows, a line for each variant; those of a review with their buttons."""
+    shown = {(v, i) for v, views in enumerate(row.views) for i in range(len(views))} or set(row.previews)
+    for variant in sorted({v for v, _ in shown}):
+        line = layout.row(align=True)
+        for index in sorted(i for v, i in shown if v == variant):
+            column = line.column(align=True)
+            column.template_icon(icon_value=icon_of(row, variant, index), scale=3.0)
+            if row.state is JobState.VIEWS_READY:
+                button = column.operator("mvgamba.replace_view", text="", icon="FILE_REFRESH")
+                button.request_id, button.variant, button.index = row.id, variant, index
+        if row.state is JobState.VIEWS_READY:
+            button = layout.operator("mvgamba.approve_views")
+            button.request_id, button.variant = row.id, variant
+
+
 _ICONS = {
+    JobState.VIEWS_READY: "IMAGE_REFERENCE",
     JobState.PLACED: "CHECKMARK",
     JobState.FAILED: "ERROR",
     JobState.LOST: "UNLINKED",
@@ -178,7 +261,10 @@ CLASSES = (
     MVGAMBA_OT_place_result,
     MVGAMBA_OT_cancel_all,
     MVGAMBA_OT_clear_finished,
+    MVGAMBA_OT_approve_views,
+    MVGAMBA_OT_replace_view,
     MVGAMBA_PT_jobs,
+    MVGAMBA_PT_image_editor_jobs,
 )
 
 

@@ -4,14 +4,23 @@ import logging
 import random
 
 import bpy
+from bpy.props import BoolProperty, FloatProperty, StringProperty
 
 from .. import api
 from ..core.errors import AddonError, sentence
+from ..core.i18n import tr
+from ..core.jobs import JobRow
+from ..core.request import ImageInput, TextInput
+from ..scene.pictures import check_picture, write_picture
+from ..scene.session import session
 from ..scene.subject import GEOMETRY_TYPES, subject_objects
+from .images import draw_images, edited_image
 from .preferences import is_backend_found
 from .sidebar import Sidebar
 
 log = logging.getLogger(__name__)
+
+MAX_PROMPT = 1000
 
 
 def captured_objects(context: bpy.types.Context) -> list[bpy.types.Object]:
@@ -21,46 +30,203 @@ def captured_objects(context: bpy.types.Context) -> list[bpy.types.Object]:
     return [obj for obj in context.collection.all_objects if obj.type in GEOMETRY_TYPES and obj.visible_get()]
 
 
+def obstacle(context: bpy.types.Context, source: str) -> str:
+    """Why nothing can be made of this source right now; empty when it can."""
+    settings = context.scene.mvgamba
+    why = general_obstacle(context)
+    if why:
+        return why
+    if source == "TEXT" and not settings.prompt.strip():
+        return tr("Enter a prompt")
+    if source == "IMAGE" and not any(item.image for item in settings.images):
+        return tr("Add an image")
+    if source == "CAPTURE" and not captured_objects(context):
+        return tr("Select an object to capture")
+    return ""
+
+
+def general_obstacle(context: bpy.types.Context) -> str:
+    """Why no job can be sent just now, whatever it is made from; empty when one can."""
+    if context.mode != "OBJECT":
+        return tr("Leave Edit Mode first")
+    if not is_backend_found():
+        return tr("Backend is not installed: set its path in the preferences")
+    return ""
+
+
+def send(context: bpy.types.Context, source: str, *, wait: bool = False) -> JobRow:
+    """Send a job of what the panel says. Raises: AddonError."""
+    settings = context.scene.mvgamba
+    _next_seed(settings)
+    collection = settings.collection.name if settings.collection else ""
+    options = settings.job_options()
+    if source == "CAPTURE":
+        return api.generate(
+            captured_objects(context),
+            context=context,
+            capture_settings=settings.capture_settings(),
+            options=options,
+            hide_source=settings.source_after == "HIDE",
+            collection_name=collection,
+            wait=wait,
+        )
+    made_from = text_input(settings) if source == "TEXT" else image_input(settings)
+    session().words.remember(made_from.prompt)
+    return api.generate_from(
+        made_from,
+        context=context,
+        options=options,
+        size=settings.target_size,
+        collection_name=collection,
+        wait=wait,
+    )
+
+
+def text_input(settings: bpy.types.PropertyGroup) -> TextInput:
+    """The prompt of the panel."""
+    return TextInput(settings.prompt.strip(), settings.negative_prompt.strip())
+
+
+def image_input(settings: bpy.types.PropertyGroup) -> ImageInput:
+    """The pictures of the panel, written to files. Raises: AddonError, INVALID_IMAGE."""
+    images = [item for item in settings.images if item.image is not None]
+    folder = api.new_inputs_folder()
+    paths = [write_picture(item.image, folder / f"image_{k}.png") for k, item in enumerate(images)]
+    return ImageInput(
+        paths[0],
+        settings.prompt.strip(),
+        elevation=settings.elevation if settings.use_elevation else None,
+    )
+
+
+def _next_seed(settings: bpy.types.PropertyGroup) -> None:
+    if settings.seed_mode == "RANDOM":
+        settings.seed = random.randrange(2**31)
+    elif settings.seed_mode == "INCREMENT":
+        settings.seed = (settings.seed + 1) % 2**31
+
+
+def run(operator: bpy.types.Operator, context: bpy.types.Context, source: str, *, wait: bool = False) -> set[str]:
+    """Send a job for an operator, which reports what came of it."""
+    why = obstacle(context, source)
+    if why:
+        operator.report({"ERROR"}, why)
+        return {"CANCELLED"}
+    try:
+        row = send(context, source, wait=wait)
+    except AddonError as error:
+        operator.report({"ERROR"}, sentence(error.reason, error.message))
+        return {"CANCELLED"}
+    operator.report({"INFO"}, tr("Sent {label}").format(label=row.request.label))
+    return {"FINISHED"}
+
+
 class MVGAMBA_OT_generate(bpy.types.Operator):
     bl_idname = "mvgamba.generate"
     bl_label = "Generate"
-    bl_description = "Capture the subject and reconstruct it as a textured mesh in its place"
+    bl_description = "Make a textured mesh of the prompt, the pictures, or the objects of the scene"
+    bl_options = {"REGISTER"}
+
+    wait: BoolProperty(
+        name="Wait", description="Return when the result is placed, for scripts without a window", options={"SKIP_SAVE"}
+    )
+
+    @classmethod
+    def description(cls, context: bpy.types.Context, _properties: bpy.types.OperatorProperties) -> str:
+        return {
+            "TEXT": tr("Make a textured mesh of the prompt"),
+            "IMAGE": tr("Make a textured mesh of the pictures"),
+            "CAPTURE": tr("Capture the subject and reconstruct it as a textured mesh in its place"),
+        }[context.scene.mvgamba.source]
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        why = obstacle(context, context.scene.mvgamba.source)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return run(self, context, context.scene.mvgamba.source, wait=self.wait)
+
+
+class MVGAMBA_OT_generate_from_selection(bpy.types.Operator):
+    bl_idname = "mvgamba.generate_from_selection"
+    bl_label = "Capture & Reconstruct"
+    bl_description = "Capture the selected objects and reconstruct them as one textured mesh in their place"
     bl_options = {"REGISTER"}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        if context.mode != "OBJECT":
-            cls.poll_message_set("Leave Edit Mode to capture")
-            return False
-        if not captured_objects(context):
-            cls.poll_message_set("Select an object to capture")
-            return False
-        if not is_backend_found():
-            cls.poll_message_set("Backend is not installed: set its path in the preferences")
-            return False
-        return True
+        why = obstacle(context, "CAPTURE")
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return run(self, context, "CAPTURE")
+
+
+class MVGAMBA_OT_add_asset(bpy.types.Operator):
+    bl_idname = "mvgamba.add_asset"
+    bl_label = "MVGamba Asset"
+    bl_description = "Describe an asset and have it made at the 3D cursor"
+    bl_options = {"REGISTER"}
+
+    prompt: StringProperty(
+        name="Prompt",
+        description="Describe one object, its material and style",
+        maxlen=MAX_PROMPT,
+        options={"SKIP_SAVE"},
+        search=lambda _self, _context, text: session().words.completions(text),
+        search_options={"SUGGESTION"},
+    )
+    size: FloatProperty(
+        name="Size", description="Length of the longest side", default=1.0, min=0.001, subtype="DISTANCE"
+    )
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        why = general_obstacle(context)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        return context.window_manager.invoke_props_dialog(self, width=360)
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         settings = context.scene.mvgamba
-        if settings.seed_mode == "RANDOM":
-            settings.seed = random.randrange(2**31)
-        elif settings.seed_mode == "INCREMENT":
-            settings.seed = (settings.seed + 1) % 2**31
+        settings.prompt, settings.target_size, settings.source = self.prompt, self.size, "TEXT"
+        return run(self, context, "TEXT")
+
+
+class MVGAMBA_OT_generate_from_editor(bpy.types.Operator):
+    bl_idname = "mvgamba.generate_from_editor"
+    bl_label = "Generate 3D From Image"
+    bl_description = "Make a textured mesh of the picture that the Image Editor shows"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if edited_image(context) is None:
+            cls.poll_message_set(tr("No Image Editor shows a picture"))
+            return False
+        why = general_obstacle(context)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        settings, image = context.scene.mvgamba, edited_image(context)
         try:
-            row = api.generate(
-                captured_objects(context),
-                context=context,
-                capture_settings=settings.capture_settings(),
-                options=settings.job_options(),
-                hide_source=settings.source_after == "HIDE",
-                collection_name=settings.collection.name if settings.collection else "",
-                wait=False,
-            )
+            check_picture(image)
         except AddonError as error:
             self.report({"ERROR"}, sentence(error.reason, error.message))
             return {"CANCELLED"}
-        self.report({"INFO"}, f"Sent {row.request.label}")
-        return {"FINISHED"}
+        settings.images.clear()
+        settings.images.add().image = image
+        return run(self, context, "IMAGE")
 
 
 class MVGAMBA_PT_main(Sidebar, bpy.types.Panel):
@@ -74,19 +240,33 @@ class MVGAMBA_PT_main(Sidebar, bpy.types.Panel):
         settings = context.scene.mvgamba
         if not is_backend_found():
             box = layout.box()
-            box.label(text="MVGamba needs its backend", icon="INFO")
-            box.operator("mvgamba.open_preferences", text="Set Path")
-        layout.prop(settings, "capture_subject")
-        layout.prop(settings, "capture_views", expand=True)
-        layout.prop(settings, "quality", expand=True)
-        row = layout.row(align=True)
-        row.prop(settings, "seed")
-        row.prop(settings, "seed_mode", text="", icon_only=True)
+            box.label(text=tr("MVGamba needs its backend"), icon="INFO")
+            box.operator("mvgamba.open_preferences", text=tr("Set Path"))
+        layout.row().prop(settings, "source", expand=True)
+        if settings.source == "CAPTURE":
+            layout.prop(settings, "capture_subject")
+            layout.prop(settings, "capture_views", expand=True)
+        else:
+            draw_made_up(layout, context, settings.source)
+        draw_generate(layout, context, settings.source)
+
+
+class MVGAMBA_PT_image_editor(bpy.types.Panel):
+    bl_idname = "MVGAMBA_PT_image_editor"
+    bl_label = "MVGamba"
+    bl_space_type = "IMAGE_EDITOR"
+    bl_region_type = "UI"
+    bl_category = "MVGamba"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        draw_common(layout, context)
         column = layout.column()
         column.scale_y = 1.4
-        count = len(captured_objects(context))
-        noun = "Object" if count == 1 else "Objects"
-        column.operator("mvgamba.generate", text=f"Generate From {count} {noun}" if count else "Generate")
+        column.operator("mvgamba.generate_from_editor")
+        layout.operator("mvgamba.image_from_editor", text=tr("Add to Images"), icon="ADD")
 
 
 class MVGAMBA_PT_mesh(Sidebar, bpy.types.Panel):
@@ -100,14 +280,93 @@ class MVGAMBA_PT_mesh(Sidebar, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         settings = context.scene.mvgamba
-        for name in ("target_faces", "texture_size", "use_refine"):
+        for name in ("target_faces", "texture_size", "shade_smooth", "use_refine", "lod_count", "collision"):
             layout.prop(settings, name)
+
+
+class MVGAMBA_PT_advanced(Sidebar, bpy.types.Panel):
+    bl_idname = "MVGAMBA_PT_advanced"
+    bl_label = "Advanced"
+    bl_parent_id = "MVGAMBA_PT_main"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return context.scene.mvgamba.source != "CAPTURE"
+
+    def draw(self, context: bpy.types.Context) -> None:
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        settings = context.scene.mvgamba
+        layout.prop(settings, "generator")
+        layout.prop(settings, "negative_prompt")
+        for name in ("candidates", "steps", "guidance"):
+            layout.prop(settings, name)
+        if settings.source == "IMAGE":
+            row = layout.row(align=True, heading=tr("Elevation"))
+            row.prop(settings, "use_elevation", text="")
+            sub = row.row(align=True)
+            sub.active = settings.use_elevation
+            sub.prop(settings, "elevation", text="")
+
+
+def draw_made_up(layout: bpy.types.UILayout, context: bpy.types.Context, source: str) -> None:
+    """What words and pictures need."""
+    settings = context.scene.mvgamba
+    if source == "IMAGE":
+        draw_images(layout, context)
+        layout.prop(settings, "background")
+    row = layout.row()
+    row.use_property_split = False
+    row.prop(settings, "prompt", text="", placeholder=tr("Prompt"))
+    note = session().words.note(settings.prompt)
+    if note:
+        layout.label(text=note, icon="INFO", translate=False)
+
+
+def draw_common(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """What every source has."""
+    settings = context.scene.mvgamba
+    layout.row().prop(settings, "quality", expand=True)
+    layout.prop(settings, "variants")
+    row = layout.row(align=True)
+    row.prop(settings, "seed")
+    row.prop(settings, "seed_mode", text="", icon_only=True)
+
+
+def draw_generate(layout: bpy.types.UILayout, context: bpy.types.Context, source: str) -> None:
+    """The button, and below it why nothing can be made."""
+    draw_common(layout, context)
+    if source != "CAPTURE":
+        layout.prop(context.scene.mvgamba, "review_views")
+    why = obstacle(context, source)
+    column = layout.column()
+    column.scale_y = 1.4
+    column.operator("mvgamba.generate", text=button_text(context, source), translate=False)
+    if why:
+        layout.label(text=why, icon="INFO", translate=False)
+
+
+def button_text(context: bpy.types.Context, source: str) -> str:
+    """What the button says, in the language of the person."""
+    if source != "CAPTURE":
+        return tr("Generate")
+    count = len(captured_objects(context))
+    if count == 0:
+        return tr("Generate")
+    return tr("Generate From 1 Object") if count == 1 else tr("Generate From {count} Objects").format(count=count)
 
 
 CLASSES = (
     MVGAMBA_OT_generate,
+    MVGAMBA_OT_generate_from_selection,
+    MVGAMBA_OT_add_asset,
+    MVGAMBA_OT_generate_from_editor,
     MVGAMBA_PT_main,
+    MVGAMBA_PT_image_editor,
     MVGAMBA_PT_mesh,
+    MVGAMBA_PT_advanced,
 )
 
 

@@ -23,6 +23,11 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
     backend_arguments: StringProperty(
         name="Extra Arguments", description="Added to the command line when the backend is started"
     )
+    use_drop: BoolProperty(
+        name="Drop Images",
+        description="Offer to generate when a picture is dropped on a 3D View, beside what Blender itself offers",
+        default=False,
+    )
     show_advanced: BoolProperty(name="Advanced", description="Show settings that are rarely needed", default=False)
 
     def draw(self, _context: bpy.types.Context) -> None:
@@ -35,6 +40,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         row.operator("mvgamba.backend_stop", icon="CANCEL")
         row.operator("mvgamba.open_log", icon="TEXT")
         row.operator("mvgamba.copy_diagnostics", icon="COPYDOWN")
+        layout.prop(self, "use_drop")
         layout.prop(self, "show_advanced")
         if self.show_advanced:
             layout.prop(self, "backend_arguments")

@@ -15,6 +15,7 @@ from bpy.props import (
 
 from ..core.request import JobOptions
 from ..scene.capture import CaptureSettings
+from ..scene.session import session
 
 SIDES = (
     ("AUTO", "Auto", "Found out: the first image is the front"),
@@ -23,6 +24,14 @@ SIDES = (
     ("BACK", "Back", "Seen from behind"),
     ("LEFT", "Left", "Seen from its left side"),
 )
+
+
+def _prompt_changed(settings: "MVGAMBA_PG_settings", _context: bpy.types.Context) -> None:
+    session().look_up(settings.prompt)
+
+
+def _complete_prompt(_settings: "MVGAMBA_PG_settings", _context: bpy.types.Context, edit_text: str) -> list[str]:
+    return session().words.completions(edit_text)
 
 
 class MVGAMBA_PG_image(bpy.types.PropertyGroup):
@@ -45,7 +54,14 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
         ),
         default="CAPTURE",
     )
-    prompt: StringProperty(name="Prompt", description="Describe one object, its material and style", maxlen=1000)
+    prompt: StringProperty(
+        name="Prompt",
+        description="Describe one object, its material and style",
+        maxlen=1000,
+        update=_prompt_changed,
+        search=_complete_prompt,
+        search_options={"SUGGESTION"},
+    )
     negative_prompt: StringProperty(name="Negative Prompt", description="What to avoid", maxlen=1000)
     images: CollectionProperty(type=MVGAMBA_PG_image, name="Images", description="Pictures of the same object")
     active_image: IntProperty(name="Active Image", description="Row of the list that is selected", min=0)

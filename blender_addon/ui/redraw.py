@@ -3,13 +3,15 @@
 import bpy
 
 from ..scene.session import session
+from .previews import refresh
 
 
 def tag_panels() -> None:
-    """Ask every 3D View for a redraw of its sidebar."""
+    """Ask every editor with panels of ours for a redraw."""
+    refresh()
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type == "VIEW_3D":
+            if area.type in ("VIEW_3D", "IMAGE_EDITOR"):
                 area.tag_redraw()
 
 

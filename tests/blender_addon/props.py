@@ -157,3 +157,11 @@ def state_of_file() -> dict:
             if prop.type in ("BOOLEAN", "INT", "FLOAT", "ENUM", "STRING") and not prop.is_readonly
         }
     return state
+
+
+def save_png(path, *, size=24):
+    """A picture file: a red square on nothing."""
+    pixels = np.zeros((size, size, 4), np.uint8)
+    pixels[size // 4 : -size // 4, size // 4 : -size // 4] = (200, 40, 30, 255)
+    Image.fromarray(pixels).save(path)
+    return Path(path)
