@@ -62,7 +62,7 @@ class WordBook:
         if not unknown:
             return ""
         word, nearest = max(unknown.items(), key=lambda item: bool(item[1]))  # the first that something is near to
-        more = tr(" and {count} more").format(count=len(unknown) - 1) if len(unknown) > 1 else ""
+        more = tr("; {count} more unknown").format(count=len(unknown) - 1) if len(unknown) > 1 else ""
         if nearest:
             text = tr('"{word}" is unknown to the generator, near to it: {nearest}')
             return text.format(word=word, nearest=", ".join(nearest)) + more

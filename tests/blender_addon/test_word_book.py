@@ -43,7 +43,7 @@ def test_unknown_words_are_named_with_those_that_are_near():
 
 def test_several_unknown_words_are_counted():
     book, _ = asked("green xylophone")
-    assert book.note("green xylophone") == '"green" is unknown to the generator and 1 more'
+    assert book.note("green xylophone") == '"green" is unknown to the generator; 1 more unknown'
 
 
 def test_known_words_need_no_note():
