@@ -34,6 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for path in build(arguments.out, platforms=arguments.platform or list(PLATFORMS), wheels=arguments.wheels):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{write_index(arguments.out)}  the repository that Blender installs and updates from")
 
 
 def build(out: Path, *, platforms: list[str], wheels: Path | None = None) -> list[Path]:
@@ -53,6 +54,15 @@ def build(out: Path, *, platforms: list[str], wheels: Path | None = None) -> lis
             run(tool, "validate", str(path))
             results.append(Path(shutil.copy(path, out / path.name)))
     return results
+
+
+def write_index(folder: Path) -> Path:
+    """`index.json` (and a page for people) over the zips in `folder`, which makes it a repository that Blender installs and updates from.
+
+    The addresses in it are relative: any web server, or a shared folder, may hand it out.
+    """
+    run(blender_tool(), "server-generate", "--repo-dir", str(folder), "--html")
+    return folder / "index.json"
 
 
 def collect_wheels(folder: Path, *, platforms: list[str], given: Path | None) -> list[str]:

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -80,6 +82,63 @@ def test_the_zip_holds_what_it_should_and_nothing_else(linux_zip):
     assert not [n for n in wheels if "win" in n or "macosx" in n]
 
 
+def run_in_blender(program, folder):
+    """A program in a Blender whose user has nothing but `folder`; what it printed."""
+    environment = {**os.environ, "BLENDER_USER_RESOURCES": str(folder), "HOME": str(folder)}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program) + "\nprint('DONE')"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "DONE" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.blender
+def test_blender_installs_and_updates_from_the_repository(tmp_path, monkeypatch):
+    pytest.importorskip("bpy", reason="needs the extension tool of Blender")
+    build, served, nothing = load_build(), tmp_path / "dist", tmp_path / "nothing"
+    nothing.mkdir()
+    build.build(served, platforms=["linux-x64", "windows-x64", "macos-arm64"], wheels=nothing)  # grpcio is here already
+    build.write_index(served)
+    user = tmp_path / "user"
+    user.mkdir()
+    # Blender as a module reads no preferences, so each process names the repository anew.
+    begin = f"""
+        import bpy, tomllib
+        from pathlib import Path
+        bpy.context.preferences.system.use_online_access = True
+        repositories = bpy.context.preferences.extensions.repos
+        repositories.new(name="MVGamba", module="own", remote_url={(served / "index.json").as_uri()!r})
+        index = len(repositories) - 1
+        assert bpy.ops.extensions.repo_sync(repo_index=index) == {{"FINISHED"}}
+        manifest = Path(bpy.utils.user_resource("EXTENSIONS")) / "own" / "mvgamba" / "blender_manifest.toml"
+        """
+    install = """
+        assert not manifest.exists()
+        assert bpy.ops.extensions.package_install(repo_index=index, pkg_id="mvgamba") == {"FINISHED"}
+        assert bpy.context.scene.mvgamba.quality == "STANDARD"
+        """
+    run_in_blender(begin + install, user)
+    for path in served.glob("*.zip"):
+        path.unlink()
+    newer = tmp_path / "newer"
+    shutil.copytree(ROOT / "blender_addon", newer, ignore=shutil.ignore_patterns("__pycache__", "wheels"))
+    manifest = newer / "blender_manifest.toml"
+    manifest.write_text(re.sub(r'^version = ".*"$', 'version = "9.9.9"', manifest.read_text(), flags=re.MULTILINE))
+    monkeypatch.setattr(build, "SOURCE", newer)
+    build.build(served, platforms=["linux-x64", "windows-x64", "macos-arm64"], wheels=nothing)
+    build.write_index(served)
+    update = """
+        bpy.ops.extensions.package_upgrade_all()
+        assert tomllib.loads(manifest.read_text())["version"] == "9.9.9"
+        """
+    run_in_blender(begin + update, user)
+
+
 @pytest.mark.slow
 @pytest.mark.blender
 @pytest.mark.skipif(sys.platform != "linux", reason="the zip that is built here is for Linux")
@@ -103,14 +162,5 @@ def test_blender_installs_the_zip_and_uses_its_wheels(linux_zip, tmp_path):
         assert bpy.context.scene.mvgamba.quality == "STANDARD"
         bpy.ops.preferences.addon_disable(module="bl_ext.user_default.mvgamba")
     """
-    environment = {**os.environ, "BLENDER_USER_RESOURCES": str(tmp_path), "HOME": str(tmp_path)}
     for program in (install, use):
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(program) + "print('DONE')"],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert "DONE" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
+        run_in_blender(program, tmp_path)
