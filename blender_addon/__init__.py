@@ -5,14 +5,16 @@ Blender is imported inside `register` only, so that `core` can be used and teste
 
 
 def register() -> None:
-    from . import scene, ui
+    from . import scene, translations, ui
 
+    translations.register()
     scene.register()
     ui.register()
 
 
 def unregister() -> None:
-    from . import scene, ui
+    from . import scene, translations, ui
 
     ui.unregister()
     scene.unregister()
+    translations.unregister()

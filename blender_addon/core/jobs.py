@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import sentence
+from .i18n import tr
 from .request import CapturedView, JobRequest
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ STAGE_LABELS = {
     "texture": "Baking texture",
     "export": "Writing result",
 }
+WORKING = "Working"
+"""Of a stage that this version does not know."""
 
 
 @dataclass(frozen=True)
@@ -214,26 +217,30 @@ class JobRow:
         """What the row says."""
         match self.state:
             case JobState.SUBMITTING:
-                return "Sending"
+                return tr("Sending")
             case JobState.QUEUED:
-                return f"Queued, {self.queue_position} ahead" if self.queue_position else "Queued"
+                return (
+                    tr("Queued, {count} ahead").format(count=self.queue_position)
+                    if self.queue_position
+                    else tr("Queued")
+                )
             case JobState.RUNNING:
                 left = "" if self.seconds_left is None else f"  {self.seconds_left:.0f} s"
-                return f"{STAGE_LABELS.get(self.stage, 'Working')} {100 * self.fraction:.0f} %{left}"
+                return f"{tr(STAGE_LABELS.get(self.stage, WORKING))} {100 * self.fraction:.0f} %{left}"
             case JobState.CANCELLING:
-                return "Cancelling"
+                return tr("Cancelling")
             case JobState.DOWNLOADING:
-                return f"Downloading {self.total / 1e6:.1f} MB"
+                return tr("Downloading {megabytes:.1f} MB").format(megabytes=self.total / 1e6)
             case JobState.READY:
-                return self.note or "Importing"
+                return self.note or tr("Importing")
             case JobState.VIEWS_READY:
-                return "Views are ready"
+                return tr("Views are ready")
             case JobState.PLACED:
-                return f"Placed. {self.note}" if self.note else "Placed"
+                return f"{tr('Placed')}. {self.note}" if self.note else tr("Placed")
             case JobState.CANCELLED:
-                return "Cancelled"
+                return tr("Cancelled")
             case JobState.LOST:
-                return "Connection lost, reconnecting"
+                return tr("Connection lost, reconnecting")
             case JobState.FAILED:
                 return sentence(self.reason, self.message)
 

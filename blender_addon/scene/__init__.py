@@ -2,12 +2,14 @@
 
 from . import result, session
 
+MODULES = (result, session)
+
 
 def register() -> None:
-    result.register()
-    session.register()
+    for module in MODULES:
+        module.register()
 
 
 def unregister() -> None:
-    session.unregister()
-    result.unregister()
+    for module in reversed(MODULES):
+        module.unregister()

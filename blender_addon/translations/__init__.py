@@ -1,0 +1,32 @@
+"""What the extension says, in other languages: one JSON file for each, English sentence to translated one."""
+
+import json
+import logging
+from pathlib import Path
+
+import bpy
+
+log = logging.getLogger(__name__)
+
+LANGUAGES = {"de": ("de", "de_DE"), "ja": ("ja", "ja_JP"), "zh": ("zh_HANS", "zh_CN")}
+"""File to the names that Blender, across its versions, has for the language."""
+CONTEXTS = ("*", "Operator")
+"""Blender looks labels of operators up in a context of their own."""
+
+
+def read_catalog(language: str) -> dict[str, str]:
+    """English to translated sentences of one language."""
+    path = Path(__file__).with_name(f"{language}.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def register() -> None:
+    table: dict[str, dict[tuple[str, str], str]] = {}
+    for language, names in LANGUAGES.items():
+        entries = {(context, key): text for key, text in read_catalog(language).items() for context in CONTEXTS}
+        table.update(dict.fromkeys(names, entries))
+    bpy.app.translations.register(__package__, table)
+
+
+def unregister() -> None:
+    bpy.app.translations.unregister(__package__)
