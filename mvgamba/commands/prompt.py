@@ -43,6 +43,12 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="of several pictures of the object, in their order, separated by commas: front, right, back, left, top, bottom",
     )
+    image.add_argument(
+        "--background",
+        choices=("auto", "keep-alpha", "remove", "none"),
+        default="auto",
+        help="alpha where the picture has it, else the background is removed (auto); or: alpha as it is, removed whatever alpha says, there is none",
+    )
     image.add_argument("--prompt", default="", metavar="WORDS", help="what it shows")
     image.add_argument(
         "--elevation",
@@ -117,32 +123,26 @@ def _image(args: argparse.Namespace) -> int:
 
     if args.elevation is not None and not -60 <= args.elevation <= 60:
         raise InvalidInput(f"--elevation is {args.elevation}; it must lie between -60 and 60 degrees.")
-    source, warnings = _pictures(args.picture, args.sides)
+    source, warnings = _pictures(args.picture, args.sides, args.background.replace("-", "_"))
     elevation = None if args.elevation is None else math.radians(args.elevation)
     return _make(args, dataclasses.replace(source, prompt=args.prompt, elevation=elevation), warnings)
 
 
-def _pictures(paths: list[Path], sides: str | None) -> tuple["SourceImage", tuple[str, ...]]:
+def _pictures(paths: list[Path], sides: str | None, background: str) -> tuple["SourceImage", tuple[str, ...]]:
     """The picture of the front with those of the other sides, if there are any."""
     from mvgamba.errors import InvalidInput
-    from mvgamba.io.images import read_picture
-    from mvgamba.multiview.background import cut_out
-    from mvgamba.multiview.framing import prepared_image, several
+    from mvgamba.multiview.framing import prepared_image, prepared_sides
 
     names = [] if sides is None else [name.strip() for name in sides.split(",")]
     if len(paths) == 1 and not names:
-        ready = prepared_image(paths[0])
+        ready = prepared_image(paths[0], background=background)
         return ready.image, ready.warnings
     if len(names) != len(paths):
         raise InvalidInput(
             f"--sides names {len(names)} sides for {len(paths)} pictures; name one for each, such as --sides front,left."
         )
-    found = several([(name, cut_out(read_picture(path))) for name, path in zip(names, paths, strict=True)])
-    front = [one for one in found.sides if one.azimuth == 0 and one.elevation == 0]
-    if not front:
-        raise InvalidInput("None of the pictures is of the front; one of --sides must be front.")
-    others = tuple(one for one in found.sides if one is not front[0])
-    return dataclasses.replace(front[0].image, others=others), found.warnings
+    ready = prepared_sides(list(zip(names, paths, strict=True)), background=background)
+    return ready.image, ready.warnings
 
 
 def _vary(args: argparse.Namespace) -> int:

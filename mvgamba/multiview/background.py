@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 from scipy import ndimage
 
-from mvgamba.errors import InvalidImage
+from mvgamba.errors import InvalidImage, InvalidInput
 from mvgamba.io.images import Picture
 from mvgamba.multiview.plain_background import Matte
 from mvgamba.multiview.rembg_background import HOW_TO_GET_IT, why_no_rembg
@@ -24,6 +24,9 @@ BACKGROUND_REMOVERS = Registry(
 )
 """Name -> function of uint8 sRGB (H, W, 3) that gives a `Matte`."""
 
+BACKGROUNDS = ("auto", "keep_alpha", "remove", "none")
+"""What is done about the background of a picture: alpha where it says something, else removed; alpha as it is; removed whatever alpha says;
+there is none, so the subject fills the picture."""
 SMALLEST = 16
 """Pixels along the shorter edge of a picture that can show something."""
 ONE_COLOR = 4 / 255
@@ -42,24 +45,39 @@ class CutOut:
     """What a person should look at; also those of the picture."""
 
 
-def cut_out(picture: Picture, *, remover: str = "auto") -> CutOut:
+def cut_out(picture: Picture, *, remover: str = "auto", background: str = "auto") -> CutOut:
     """The subject by the picture's own alpha where that says something, else with the background removed.
 
     Args:
         remover: A name of BACKGROUND_REMOVERS; auto takes rembg where it and a model are installed, else plain.
+        background: Another way than that, see BACKGROUNDS.
     Raises:
-        InvalidImage: There is nothing to be seen: one colour, fully transparent, too small, or nothing stands out.
+        InvalidImage: There is nothing to be seen: one colour, fully transparent, too small, or nothing stands out; or alpha is to be
+            kept and there is none.
+        InvalidInput: `background` is none of these.
         Unavailable: `remover` names what is not here.
     """
     name, (height, width) = picture.name, picture.rgb.shape[:2]
+    if background not in BACKGROUNDS:
+        raise InvalidInput(f"background is {background!r}; it must be one of {', '.join(BACKGROUNDS)}.")
     if min(height, width) < SMALLEST:
         raise InvalidImage(f"{name} is {width} x {height} pixels; at least {SMALLEST} x {SMALLEST} are needed.")
-    if picture.alpha is not None and picture.alpha.max() < 0.5:
+    if background == "none":
+        whole = np.ones((height, width), np.float32)
+        return CutOut(picture.rgb, whole, name, picture.warnings)
+    given = None if background == "remove" else picture.alpha
+    if given is not None and given.max() < 0.5:
         raise InvalidImage(
-            f"{name} is transparent: its alpha is {picture.alpha.max():.2f} at most. Export it with the subject opaque."
+            f"{name} is transparent: its alpha is {given.max():.2f} at most. Export it with the subject opaque."
         )
-    if picture.alpha is not None and picture.alpha.min() < 0.99:
-        rgb, alpha, warnings = picture.rgb, picture.alpha, []
+    says_something = given is not None and given.min() < 0.99
+    if background == "keep_alpha" and not says_something:
+        raise InvalidImage(
+            f"{name} has no transparency that could be kept. Have the background removed, say that there is none, or cut the "
+            "object out and save it as PNG with transparency."
+        )
+    if given is not None and says_something:
+        rgb, alpha, warnings = picture.rgb, given, []
     else:
         if np.ptp(picture.rgb.reshape(-1, 3), axis=0).max() < ONE_COLOR:
             raise InvalidImage(f"{name} shows one colour only. Give a picture of one object before a plain background.")

@@ -1,5 +1,6 @@
 """Cut-outs as the generators expect pictures: square, the subject in the middle and of a known size."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +51,13 @@ class SidedImages:
 
 
 def prepared_image(
-    source: Path | bytes, *, name: str | None = None, size: int = 256, fill: float = FILL, remover: str = "auto"
+    source: Path | bytes,
+    *,
+    name: str | None = None,
+    size: int = 256,
+    fill: float = FILL,
+    remover: str = "auto",
+    background: str = "auto",
 ) -> FramedImage:
     """From a file to a picture of the object alone, upright and framed.
 
@@ -61,7 +68,39 @@ def prepared_image(
     picture = read_picture(
         source, name=name, max_edge=min(PICTURE_EDGE, 4 * size)
     )  # a quarter of it may be the subject
-    return framed(cut_out(picture, remover=remover), size=size, fill=fill)
+    return framed(cut_out(picture, remover=remover, background=background), size=size, fill=fill)
+
+
+def prepared_sides(
+    sources: Sequence[tuple[str, Path | bytes]],
+    *,
+    names: Sequence[str] | None = None,
+    background: str = "auto",
+    size: int = 256,
+) -> FramedImage:
+    """From files of one object to its front with the other sides beside it (`SourceImage.others`), all at one scale.
+
+    Args:
+        sources: Names of sides, see `several`, each with its picture.
+        names: What the pictures are called in messages; as their files unless given.
+    Raises:
+        InvalidInput: A side is unknown or given twice, or none is the front.
+        InvalidImage: As `prepared_image`.
+    """
+    called: Sequence[str | None] = names or [None] * len(sources)
+    largest = min(PICTURE_EDGE, 4 * size)
+    found = several(
+        [
+            (side, cut_out(read_picture(source, name=name, max_edge=largest), background=background))
+            for (side, source), name in zip(sources, called, strict=True)
+        ],
+        size=size,
+    )
+    front = next((one for one in found.sides if one.azimuth == 0 and one.elevation == 0), None)
+    if front is None:
+        raise InvalidInput("None of the pictures is of the front; one must be.")
+    others = tuple(one for one in found.sides if one is not front)
+    return FramedImage(dataclasses.replace(front.image, others=others), found.warnings)
 
 
 def framed(picture: CutOut, *, size: int = 256, fill: float = FILL) -> FramedImage:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mvgamba.errors import InvalidImage, Unavailable
+from mvgamba.errors import InvalidImage, InvalidInput, Unavailable
 from mvgamba.io.images import Picture
 from mvgamba.multiview.background import cut_out
 from mvgamba.multiview.rembg_background import rembg_matte, why_no_rembg
@@ -157,3 +157,24 @@ def test_rembg_downloads_no_model(tmp_path, monkeypatch: pytest.MonkeyPatch):
 def test_an_unknown_remover_is_named():
     with pytest.raises(Unavailable, match="there are: plain, rembg"):
         cut_out(picture_of(np.eye(32, dtype=np.uint8)[..., None] * np.full(3, 255, np.uint8)), remover="magic")
+
+
+def test_a_person_may_say_what_is_done_about_the_background(mug_alone: np.ndarray):
+    pixels, seen = over(mug_alone, "plain", seed=1), mug_alone[..., 3]
+    wrong = np.ones(seen.shape, np.float32)
+    wrong[: len(wrong) // 2] = 0  # an alpha that hides the upper half
+    picture = picture_of(pixels, wrong)
+    np.testing.assert_array_equal(cut_out(picture, background="keep_alpha").alpha, wrong)
+    assert iou(cut_out(picture, remover="plain", background="remove").alpha, seen) > 0.95
+    whole = cut_out(picture, background="none")
+    assert whole.alpha.min() == 1 and whole.warnings == ()
+    np.testing.assert_array_equal(whole.rgb, picture.rgb)
+
+
+def test_alpha_that_is_not_there_cannot_be_kept(mug_alone: np.ndarray):
+    pixels = over(mug_alone, "plain", seed=1)
+    for alpha in (None, np.ones(pixels.shape[:2], np.float32)):
+        with pytest.raises(InvalidImage, match="no transparency that could be kept"):
+            cut_out(picture_of(pixels, alpha), background="keep_alpha")
+    with pytest.raises(InvalidInput, match="auto, keep_alpha, remove, none"):
+        cut_out(picture_of(pixels), background="magic")

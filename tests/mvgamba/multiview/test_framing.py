@@ -10,7 +10,7 @@ import torch
 from mvgamba.errors import InvalidImage, InvalidInput
 from mvgamba.io.images import encode_png
 from mvgamba.multiview.background import CutOut
-from mvgamba.multiview.framing import framed, prepared_image, several
+from mvgamba.multiview.framing import framed, prepared_image, prepared_sides, several
 from tests.mvgamba.multiview.backdrops import over
 from tests.mvgamba.multiview.objects import cut_out_of, mug
 
@@ -111,3 +111,21 @@ def test_a_file_becomes_a_picture_that_is_ready(tmp_path: Path):
     assert float((both[0] & both[1]).sum() / (both[0] | both[1]).sum()) > 0.95
     inner = (expected.image.alpha == 1).expand(3, -1, -1)
     assert float((result.image.rgb - expected.image.rgb)[inner].abs().mean()) < 0.03
+
+
+def test_files_of_several_sides_become_the_front_with_the_others_beside_it(tmp_path: Path):
+    files = []
+    for side, width in (("left", 60), ("front", 120)):
+        cut = block(100, width)
+        files.append((side, tmp_path / f"{side}.png"))
+        files[-1][1].write_bytes(encode_png(np.dstack([cut.rgb, cut.alpha])))
+    ready = prepared_sides(files, background="keep_alpha")
+    (other,) = ready.image.others
+    assert other.azimuth == pytest.approx(1.5 * math.pi) and other.elevation == 0
+    front, left = extent(ready.image.alpha), extent(other.image.alpha)
+    assert front[0] == pytest.approx(left[0], abs=1) and front[1] == pytest.approx(2 * left[1], rel=0.03)
+    with pytest.raises(InvalidInput, match="front"):
+        prepared_sides(files[:1])
+    files[0][1].write_bytes(b"no picture")
+    with pytest.raises(InvalidImage, match="The left one"):
+        prepared_sides(files, names=("The left one", "The front"))
