@@ -31,6 +31,11 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+SIDES = ("right", "back", "left")
+"""Of the pictures beside that of the front."""
+BACKGROUNDS = ("auto", "keep_alpha", "remove", "none")
+DISTILLERS = ("auto", "starter")
+"""Generators that surfels can be pulled by."""
 MOST_ELEVATION = math.pi / 3
 """Of the camera of a picture, radians."""
 
@@ -51,6 +56,7 @@ def check_spec(spec: JobSpec, limits: Limits) -> None:
             _check_is_plain(spec.options)
         case VariationSource():
             _check_variation(spec.source, limits)
+    _check_distilling(spec)
     for path, sha256 in spec.blobs():
         if not is_sha256(sha256):
             raise InvalidInput(f"{path}.sha256 is {sha256[:80]!r}; 64 lower-case hexadecimal digits are needed.")
@@ -100,6 +106,25 @@ def _check_multiview(options: MultiviewOptions, limits: Limits) -> None:
         raise InvalidInput(f"{path}.steps is {options.steps}; it must lie between 1 and {limits.max_steps}.")
     if options.guidance is not None and not 0 <= options.guidance <= limits.max_guidance:
         raise InvalidInput(f"{path}.guidance is {options.guidance}; it must lie between 0 and {limits.max_guidance}.")
+    if not 0 <= options.distil_steps <= limits.max_distil_steps:
+        raise InvalidInput(
+            f"{path}.distil_steps is {options.distil_steps}; it must lie between 0 (none) and {limits.max_distil_steps}."
+        )
+
+
+def _check_distilling(spec: JobSpec) -> None:
+    options, path = spec.options, "options.multiview.distil_steps"
+    steps = options.multiview.distil_steps
+    if not steps:
+        return
+    if spec.kind not in ("text", "image"):
+        raise InvalidInput(f"{path} is {steps}; score distillation is for text and image, not for a {spec.kind}.")
+    if options.multiview.generator not in DISTILLERS:
+        raise InvalidInput(
+            f"{path} is {steps}; score distillation is done by the starter generator, not by {options.multiview.generator!r}."
+        )
+    if options.review_views:
+        raise InvalidInput(f"{path} is {steps}; a review ends after the views, before there is anything to distil.")
 
 
 def _check_is_plain(options: Options) -> None:
@@ -123,6 +148,20 @@ def _check_picture(source: ImageSource, limits: Limits) -> None:
         raise InvalidInput(
             f"image.elevation is {source.elevation}; radians between {-MOST_ELEVATION:.3f} and {MOST_ELEVATION:.3f} are needed."
         )
+    if source.background not in BACKGROUNDS:
+        raise InvalidInput(f"image.background is {source.background!r}; it must be one of {', '.join(BACKGROUNDS)}.")
+    if 1 + len(source.others) > limits.max_pictures:
+        raise InvalidInput(
+            f"image has {1 + len(source.others)} pictures with image.others; at most {limits.max_pictures} are taken."
+        )
+    for i, other in enumerate(source.others):
+        path = f"image.others[{i}].side"
+        if other.side == "front":
+            raise InvalidInput(f"{path} is front, which image.image shows; right, back and left are for the others.")
+        if other.side not in SIDES:
+            raise InvalidInput(f"{path} is {other.side or 'not set'}; say right, back or left.")
+        if other.side in (before.side for before in source.others[:i]):
+            raise InvalidInput(f"{path} is {other.side}, as of an earlier picture; give each side once.")
 
 
 def _check_variation(source: VariationSource, limits: Limits) -> None:
@@ -195,12 +234,13 @@ def check_images(spec: JobSpec, limits: Limits, head: Callable[[str], tuple[int,
         InvalidImage: A file is not of the promised kind or size. Blobs that are missing are not looked at.
     """
     match spec.source:
-        case ImageSource(image=image):
-            width, height = _png_size("image.image", head(image), needs_alpha=False)
-            if max(width, height) > limits.max_image_edge:
-                raise InvalidImage(
-                    f"image.image is {width} x {height} pixels; at most {limits.max_image_edge} on a side."
-                )
+        case ImageSource():
+            for path, sha256 in spec.blobs():
+                width, height = _png_size(path, head(sha256), needs_alpha=False)
+                if max(width, height) > limits.max_image_edge:
+                    raise InvalidImage(
+                        f"{path} is {width} x {height} pixels; at most {limits.max_image_edge} on a side."
+                    )
         case CaptureSource(views=views):
             _check_images_of_views(views, "capture.views", head)
         case VariationSource(object=CaptureSource(views=views)):

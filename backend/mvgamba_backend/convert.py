@@ -18,6 +18,7 @@ from mvgamba_backend.spec import (
     Limits,
     MultiviewOptions,
     Options,
+    SidePicture,
     Source,
     TextSource,
     VariationSource,
@@ -28,6 +29,8 @@ from mvgamba_rpc.v1 import generation_pb2 as pb
 
 DEFAULTS = Options()
 _QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
+_SIDES = {name[len("SIDE_") :].lower(): value for name, value in pb.Side.items() if value} | {"": pb.SIDE_UNSPECIFIED}
+_BACKGROUNDS = {name[len("BACKGROUND_") :].lower(): value for name, value in pb.Background.items() if value}
 _STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 _STAGES = {name[len("STAGE_") :].lower(): value for name, value in pb.Stage.items() if value}
 _KINDS = {name[len("ASSET_KIND_") :].lower(): value for name, value in pb.AssetKind.items() if value}
@@ -48,11 +51,7 @@ def spec_from_proto(message: pb.JobSpec, limits: Limits) -> tuple[JobSpec, list[
         case "text":
             source = TextSource(message.text.prompt, message.text.negative_prompt)
         case "image":
-            source = ImageSource(
-                _image_from_proto(message.image.image, "image.image", limits, inline),
-                message.image.prompt,
-                message.image.elevation if message.image.HasField("elevation") else None,
-            )
+            source = _picture_from_proto(message.image, limits, inline)
         case "capture":
             source = _capture_from_proto(message.capture, "capture", limits, inline)
         case "variation":
@@ -89,6 +88,41 @@ def _multiview_from_proto(message: pb.MultiviewOptions) -> MultiviewOptions:
         candidates=message.candidates or defaults.candidates,
         steps=message.steps if message.HasField("steps") else None,
         guidance=message.guidance if message.HasField("guidance") else None,
+        recall=message.recall if message.HasField("recall") else defaults.recall,
+        distil_steps=message.distil_steps,
+    )
+
+
+def _picture_from_proto(message: pb.ImageSource, limits: Limits, inline: dict[str, bytes]) -> ImageSource:
+    sides = {value: name for name, value in _SIDES.items()}
+    backgrounds = {value: name for name, value in _BACKGROUNDS.items()} | {
+        pb.BACKGROUND_UNSPECIFIED: ImageSource.background
+    }
+    if message.background not in backgrounds:
+        raise InvalidInput(f"image.background is {message.background}; this version knows {sorted(_BACKGROUNDS)}.")
+    others = []
+    for i, other in enumerate(message.others):
+        path = f"image.others[{i}]"
+        if other.side not in sides:
+            raise InvalidInput(f"{path}.side is {other.side}; this version knows {[*filter(None, _SIDES)]}.")
+        image = _image_from_proto(other.image, f"{path}.image", limits, inline)
+        others.append(SidePicture(image, sides[other.side]))
+    return ImageSource(
+        _image_from_proto(message.image, "image.image", limits, inline),
+        message.prompt,
+        message.elevation if message.HasField("elevation") else None,
+        tuple(others),
+        backgrounds[message.background],
+    )
+
+
+def _picture_to_proto(source: ImageSource) -> pb.ImageSource:
+    return pb.ImageSource(
+        image=pb.Image(sha256=source.image),
+        prompt=source.prompt,
+        elevation=source.elevation,
+        others=[pb.SidePicture(image=pb.Image(sha256=o.image), side=_SIDES[o.side]) for o in source.others],
+        background=_BACKGROUNDS[source.background],
     )
 
 
@@ -135,6 +169,8 @@ def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
                 candidates=options.multiview.candidates,
                 steps=options.multiview.steps,
                 guidance=options.multiview.guidance,
+                recall=options.multiview.recall,
+                distil_steps=options.multiview.distil_steps,
             ),
             variants=options.variants,
             review_views=options.review_views,
@@ -143,8 +179,8 @@ def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
     match spec.source:
         case TextSource(prompt=prompt, negative_prompt=negative):
             message.text.CopyFrom(pb.TextSource(prompt=prompt, negative_prompt=negative))
-        case ImageSource(image=image, prompt=prompt, elevation=elevation):
-            message.image.CopyFrom(pb.ImageSource(image=pb.Image(sha256=image), prompt=prompt, elevation=elevation))
+        case ImageSource():
+            message.image.CopyFrom(_picture_to_proto(spec.source))
         case CaptureSource():
             message.capture.CopyFrom(_capture_to_proto(spec.source))
         case VariationSource():

@@ -28,6 +28,8 @@ class Limits:
     max_candidates: int = 16
     max_steps: int = 1000
     max_guidance: int = 30
+    max_pictures: int = 4
+    max_distil_steps: int = 2000
     max_label_characters: int = 200
 
 
@@ -65,13 +67,26 @@ class TextSource:
 
 
 @dataclass(frozen=True)
-class ImageSource:
-    """One picture from an unknown camera."""
+class SidePicture:
+    """A picture from a side that is known."""
 
     image: str
+    side: str
+    """front, right, back or left; empty where nobody said."""
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """One picture from an unknown camera, or several from known sides."""
+
+    image: str
+    """Of the front where there are others."""
     prompt: str = ""
     elevation: float | None = None
     """Radians; None to find it out."""
+    others: tuple[SidePicture, ...] = ()
+    background: str = "auto"
+    """auto, keep_alpha, remove or none, see `mvgamba.multiview.background`."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +128,8 @@ class MultiviewOptions:
     candidates: int = 4
     steps: int | None = None
     guidance: float | None = None
+    recall: bool = True
+    distil_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,8 +168,8 @@ class JobSpec:
     def blobs(self) -> list[tuple[str, str]]:
         """(path of the field, sha256) of everything that must have been uploaded."""
         match self.source:
-            case ImageSource(image=image):
-                return [("image.image", image)]
+            case ImageSource(image=image, others=others):
+                return [("image.image", image), *((f"image.others[{i}].image", o.image) for i, o in enumerate(others))]
             case CaptureSource(views=views):
                 return _blobs_of_views(views, "capture")
             case VariationSource(object=CaptureSource(views=views)):
@@ -166,10 +183,9 @@ class JobSpec:
         """Canonical: equal specs give equal text."""
         record = {"kind": self.kind, **dataclasses.asdict(self)}
         # fields that came later say nothing at their defaults, so that what an older service has stored keeps its digest
-        for part, added in (("source", _ADDED_TO_SOURCES.get(self.kind, {})), ("options", _ADDED_TO_OPTIONS)):
-            for name, default in added.items():
-                if record[part][name] == default:
-                    del record[part][name]
+        _leave_out(record["source"], _ADDED_TO_SOURCES.get(self.kind, {}))
+        _leave_out(record["options"]["multiview"], _ADDED_TO_MULTIVIEW)
+        _leave_out(record["options"], _ADDED_TO_OPTIONS)
         return json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     def digest(self) -> str:
@@ -182,12 +198,21 @@ _KINDS: dict[type, str] = {
     CaptureSource: "capture",
     VariationSource: "variation",
 }
-_ADDED_TO_SOURCES: dict[str, dict[str, Any]] = {"image": {"prompt": "", "elevation": None}}
+_ADDED_TO_SOURCES: dict[str, dict[str, Any]] = {
+    "image": {"prompt": "", "elevation": None, "others": (), "background": "auto"}
+}
+_ADDED_TO_MULTIVIEW: dict[str, Any] = {"recall": True, "distil_steps": 0}
 _ADDED_TO_OPTIONS: dict[str, Any] = {
-    "multiview": dataclasses.asdict(MultiviewOptions()),
+    "multiview": {k: v for k, v in dataclasses.asdict(MultiviewOptions()).items() if k not in _ADDED_TO_MULTIVIEW},
     "variants": 1,
     "review_views": False,
 }
+
+
+def _leave_out(record: dict[str, Any], added: dict[str, Any]) -> None:
+    for name, default in added.items():
+        if record[name] == default:
+            del record[name]
 
 
 def _blobs_of_views(views: tuple[ViewSpec, ...], path: str) -> list[tuple[str, str]]:
@@ -204,7 +229,8 @@ def spec_from_json(text: str) -> JobSpec:
         case "text":
             made = TextSource(**source)
         case "image":
-            made = ImageSource(**source)
+            others = tuple(SidePicture(**other) for other in source.get("others", ()))
+            made = ImageSource(**{**source, "others": others})
         case "capture":
             made = _capture_from_record(source)
         case "variation":

@@ -1,5 +1,6 @@
 """The short calls: who may call, what is taken, what is refused and why."""
 
+import hashlib
 import uuid
 
 import grpc
@@ -77,7 +78,7 @@ def test_the_job_shows_what_was_filled_in(service):
     assert (options.quality, options.target_faces, options.texture_size) == (pb.QUALITY_STANDARD, 20_000, 1024)
     assert (options.refine, options.device, options.reconstructor, options.seed) == (True, "auto", "auto", 7)
     assert (options.variants, options.review_views) == (1, False)
-    assert options.multiview == pb.MultiviewOptions(generator="auto", candidates=4)
+    assert options.multiview == pb.MultiviewOptions(generator="auto", candidates=4, recall=True)
     assert not service.create("a barrel", refine=False, seed=0).spec.options.refine
     drawn = {service.create("a barrel").spec.options.seed for _ in range(3)}
     assert len(drawn) == 3
@@ -155,6 +156,36 @@ def test_a_message_that_is_too_large_is_refused_and_the_service_lives(service, r
     assert refusal.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert refusal.reason == ""
     assert service.create("a barrel").id
+
+
+def test_pictures_of_several_sides_reach_the_pipeline_whole(service):
+    import json
+
+    from mvgamba_backend.engine.cube import checker_png
+
+    sides = {"front": 16, "back": 24, "left": 32}
+    pngs = {side: checker_png(size, (200, 100, size)) for side, size in sides.items()}
+    service.upload(pngs["left"])
+    stored = service.call("FindBlobs", pb.FindBlobsRequest(sha256=[hashlib.sha256(pngs["left"]).hexdigest()]))
+    source = pb.ImageSource(
+        image=pb.Image(png=pngs["front"]),
+        others=[
+            pb.SidePicture(image=pb.Image(png=pngs["back"]), side=pb.SIDE_BACK),
+            pb.SidePicture(image=pb.Image(sha256=stored.blobs[0].sha256), side=pb.SIDE_LEFT),
+        ],
+        background=pb.BACKGROUND_REMOVE,
+        prompt="a crate #log",
+    )
+    options = pb.Options(multiview=pb.MultiviewOptions(recall=False, distil_steps=20))
+    job = service.call("CreateJob", pb.CreateJobRequest(spec=pb.JobSpec(image=source, options=options))).job
+    assert [other.side for other in job.spec.image.others] == [pb.SIDE_BACK, pb.SIDE_LEFT]
+    assert not job.spec.image.others[0].image.HasField("png") and job.spec.image.background == pb.BACKGROUND_REMOVE
+    events = service.watch(job.id)
+    assert "Pictures: front, back, left." in [e.log.text for e in events if e.WhichOneof("event") == "log"]
+    (facts,) = (a for a in events[-1].job.assets if a.kind == pb.ASSET_KIND_FACTS)
+    (said,) = json.loads(service.download(facts.id))["results"]
+    assert said["pictures"] == {side: len(png) for side, png in pngs.items()} and said["background"] == "remove"
+    assert (said["recall"], said["distil_steps"]) == (False, 20)
 
 
 def test_jobs_are_listed_in_pages_newest_first(service, refused):

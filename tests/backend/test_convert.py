@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mvgamba.errors import InvalidInput
 from mvgamba.progress import STAGES
 from mvgamba_backend import convert
+from mvgamba_backend.checks import BACKGROUNDS, SIDES
 from mvgamba_backend.events import Event, LogText, PreviewImage
 from mvgamba_backend.record import AssetRecord, JobFailure, JobRecord, JobState, ProgressRecord
 from mvgamba_backend.spec import (
@@ -21,6 +22,7 @@ from mvgamba_backend.spec import (
     Limits,
     MultiviewOptions,
     Options,
+    SidePicture,
     TextSource,
     VariationSource,
     ViewSpec,
@@ -48,7 +50,14 @@ specs = st.builds(
     JobSpec,
     st.one_of(
         st.builds(TextSource, st.text(), st.text()),
-        st.builds(ImageSource, hashes, st.text(), st.none() | numbers),
+        st.builds(
+            ImageSource,
+            hashes,
+            st.text(),
+            st.none() | numbers,
+            st.lists(st.builds(SidePicture, hashes, st.sampled_from(["", "front", *SIDES])), max_size=3).map(tuple),
+            st.sampled_from(BACKGROUNDS),
+        ),
         captures,
         st.builds(VariationSource, captures | st.builds(JobMesh, names, names), st.text(), st.text(), numbers),
     ),
@@ -68,6 +77,8 @@ specs = st.builds(
             candidates=sizes,
             steps=st.none() | st.integers(0, 2**32 - 1),
             guidance=st.none() | numbers,
+            recall=st.booleans(),
+            distil_steps=st.integers(0, 2**32 - 1),
         ),
         variants=sizes,
         review_views=st.booleans(),
@@ -108,6 +119,27 @@ def test_an_empty_image_is_named():
             pb.JobSpec(capture=pb.CaptureSource(views=[pb.PosedView(image=pb.Image(sha256="0" * 64)), pb.PosedView()])),
             LIMITS,
         )
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (pb.ImageSource(image=pb.Image(sha256="0" * 64), background=9), "image.background is 9"),
+        (
+            pb.ImageSource(image=pb.Image(sha256="0" * 64), others=[pb.SidePicture()]),
+            r"image.others\[0\].image is empty",
+        ),
+        (
+            pb.ImageSource(
+                image=pb.Image(sha256="0" * 64), others=[pb.SidePicture(image=pb.Image(sha256="1" * 64), side=9)]
+            ),
+            r"image.others\[0\].side is 9; this version knows \['front', 'right', 'back', 'left'\]",
+        ),
+    ],
+)
+def test_pictures_of_a_newer_client_are_named(source, said):
+    with pytest.raises(InvalidInput, match=said):
+        convert.spec_from_proto(pb.JobSpec(image=source), LIMITS)
 
 
 def test_every_state_and_stage_has_its_word_on_the_wire():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvgamba.errors import InvalidCameras, InvalidImage, InvalidInput
-from mvgamba_backend.checks import check_images, check_spec
+from mvgamba_backend.checks import BACKGROUNDS, check_images, check_spec
 from mvgamba_backend.engine.cube import checker_png
 from mvgamba_backend.spec import (
     CameraSpec,
@@ -19,6 +19,7 @@ from mvgamba_backend.spec import (
     Limits,
     MultiviewOptions,
     Options,
+    SidePicture,
     TextSource,
     VariationSource,
     ViewSpec,
@@ -47,7 +48,14 @@ captures = st.builds(
 )
 sources = st.one_of(
     st.builds(TextSource, st.text(), st.text()),
-    st.builds(ImageSource, hashes, st.text(), st.none() | finite),
+    st.builds(
+        ImageSource,
+        hashes,
+        st.text(),
+        st.none() | finite,
+        st.lists(st.builds(SidePicture, hashes, st.text()), max_size=3).map(tuple),
+        st.text(),
+    ),
     captures,
     st.builds(
         VariationSource, captures | st.builds(JobMesh, st.text(), st.text(), hashes), st.text(), st.text(), finite
@@ -59,6 +67,8 @@ multiviews = st.builds(
     candidates=st.integers(1, 2**32 - 1),
     steps=st.none() | st.integers(0, 2**32 - 1),
     guidance=st.none() | finite,
+    recall=st.booleans(),
+    distil_steps=st.integers(0, 2**32 - 1),
 )
 options = st.builds(
     Options,
@@ -173,8 +183,22 @@ def test_what_a_service_stored_before_there_were_variants_is_read_and_keeps_its_
     assert spec.to_json() == stored
 
 
+def test_what_a_service_stored_before_there_was_recall_keeps_its_digest():
+    multiview = '{"candidates":2,"generator":"auto","guidance":null,"steps":7}'
+    options = OLD_OPTIONS[:10] + OLD_OPTIONS[10:].replace('"quality"', f'"multiview":{multiview},"quality"')
+    source = f'{{"image":"{A}","prompt":"a mug"}}'
+    stored = f'{{"kind":"image","label":"old","options":{options},"source":{source}}}'
+    spec = spec_from_json(stored)
+    assert spec.options.multiview == MultiviewOptions(candidates=2, steps=7) and spec.options.multiview.recall
+    assert spec.to_json() == stored
+
+
 def varied(**changes) -> JobSpec:
     return JobSpec(dataclasses.replace(VariationSource(JobMesh("job"), "a barrel"), **changes))
+
+
+def pictures(*sides: str) -> JobSpec:
+    return JobSpec(ImageSource(A, others=tuple(SidePicture(B, side) for side in sides)))
 
 
 @pytest.mark.parametrize(
@@ -185,6 +209,12 @@ def varied(**changes) -> JobSpec:
         (JobSpec(ImageSource(A, "y" * 2001)), "image.prompt"),
         (JobSpec(ImageSource(A, elevation=1.1)), "image.elevation"),
         (JobSpec(ImageSource(A, elevation=math.nan)), "image.elevation"),
+        (JobSpec(ImageSource(A, background="magic")), "image.background is 'magic'"),
+        (pictures("right", "back", "left", "right"), "image has 5 pictures"),
+        (pictures("right", ""), r"image.others\[1\].side is not set"),
+        (pictures("front"), r"image.others\[0\].side is front, which image.image shows"),
+        (pictures("top"), r"image.others\[0\].side is top; say right, back or left"),
+        (pictures("left", "back", "left"), r"image.others\[2\].side is left, as of an earlier picture"),
         (varied(prompt=" "), "variation.prompt"),
         (varied(negative_prompt="y" * 2001), "variation.negative_prompt"),
         (varied(strength=-0.01), "variation.strength is -0.01"),
@@ -217,6 +247,10 @@ def test_a_prompt_may_be_in_any_script(text):
         ({"multiview": MultiviewOptions(steps=1001)}, "multiview.steps"),
         ({"multiview": MultiviewOptions(guidance=30.5)}, "multiview.guidance"),
         ({"multiview": MultiviewOptions(guidance=math.nan)}, "multiview.guidance"),
+        (
+            {"multiview": MultiviewOptions(distil_steps=2001)},
+            "multiview.distil_steps is 2001; .* 0 \\(none\\) and 2000",
+        ),
     ],
 )
 def test_options_of_made_views_have_ranges(changes, field):
@@ -241,3 +275,37 @@ def test_the_views_of_a_variation_are_looked_at_too():
         check_images(varied(object=capture().source), LIMITS, lambda _: (len(opaque), opaque[:26]))
     assert varied().blobs() == []
     assert varied(object=JobMesh("job", sha256=A)).blobs() == [("variation.job_id", A)]
+
+
+def test_pictures_of_all_sides_are_taken_and_each_is_looked_at():
+    spec = pictures("right", "back", "left")
+    check_spec(spec, LIMITS)
+    assert [path for path, _ in spec.blobs()] == ["image.image", *(f"image.others[{i}].image" for i in range(3))]
+    whole, broken = checker_png(16, (200, 100, 50)), b"GIF89a" + b" " * 40
+    heads = {A: (len(whole), whole[:26]), B: (len(broken), broken[:26])}
+    with pytest.raises(InvalidImage, match=r"image\.others\[0\]\.image is not a PNG"):
+        check_images(spec, LIMITS, heads.get)
+    check_images(spec, LIMITS, lambda _: heads[A])
+
+
+def test_the_ways_with_a_background_are_those_of_the_library():
+    from mvgamba.multiview import background
+
+    assert BACKGROUNDS == background.BACKGROUNDS
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "said"),
+    [
+        (varied(), {}, "not for a variation"),
+        (capture(), {}, "not for a capture"),
+        (JobSpec(TextSource("x")), {"multiview": MultiviewOptions("mvdream", distil_steps=150)}, "not by 'mvdream'"),
+        (JobSpec(TextSource("x")), {"review_views": True}, "a review ends after the views"),
+    ],
+)
+def test_distillation_that_cannot_be_is_refused_before_it_waits(spec, changes, said):
+    distilled = Options(multiview=MultiviewOptions(distil_steps=150))
+    check_spec(JobSpec(TextSource("x"), distilled), LIMITS)
+    check_spec(JobSpec(ImageSource(A), distilled), LIMITS)
+    with pytest.raises(InvalidInput, match=f"options.multiview.distil_steps is 150; .*{said}"):
+        check_spec(dataclasses.replace(spec, options=dataclasses.replace(distilled, **changes)), LIMITS)

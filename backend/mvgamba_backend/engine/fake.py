@@ -9,16 +9,18 @@ Words in the prompt, or in the label of a job without one, direct it:
     #hold:STAGE     stays in that stage until it is cancelled, a minute at most
     #deaf           does not listen to a cancel
     #preview        shows a small picture for each of four views; #preview:N does so N times, ever brighter
-    #log            says something to the user
+    #log            says something to the user, and which pictures came
 
 Variants and views to review come as of the real one: cubes in other colours, and four pictures of the cube with their cameras.
 """
 
+import dataclasses
 import json
 import os
 import platform
 import signal
 import time
+from typing import Any
 
 import numpy as np
 
@@ -69,13 +71,16 @@ class FakePipeline:
         script, options = script_of(job.spec), job.spec.options
         if "log" in script:
             job.log(WARNING)
+            if pictures := pictures_of(job).get("pictures"):
+                job.log(f"Pictures: {', '.join(pictures)}.")
         files, results = [], []
         for k in range(options.variants):
             seed = (options.seed or 0) + k
             self._play(job, script, variant=k)
             made = self._views(job, seed, k) if options.review_views else self._mesh(job, seed, k)
             files += made
-            facts = {"seed": seed, "warnings": [WARNING], "generator": options.multiview.generator}
+            asked = dataclasses.asdict(options.multiview)
+            facts = {"seed": seed, "warnings": [WARNING], **asked, **pictures_of(job)}
             results.append({"asset": made[-1].path.name, **facts})
         files.sort(key=lambda file: file.kind != "mesh")
         if not options.review_views:
@@ -163,6 +168,16 @@ def script_of(spec: JobSpec) -> dict[str, str]:
     text = text or spec.label
     words = (word[1:].partition(":") for word in text.split() if word.startswith("#"))
     return {name: value for name, _, value in words}
+
+
+def pictures_of(job: Job) -> dict[str, Any]:
+    """Facts about the pictures that a job was given, as they lie on the disk: by side, with their size in bytes."""
+    source = job.spec.source
+    if not isinstance(source, ImageSource):
+        return {}
+    sides = {"front": source.image, **{other.side: other.image for other in source.others}}
+    sizes = {side: job.blobs[sha256].stat().st_size for side, sha256 in sides.items()}
+    return {"pictures": sizes, "background": source.background}
 
 
 def seed_color(seed: int) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from mvgamba.evaluation.drawable import read_drawable
 from mvgamba.evaluation.photograph import photograph_from_rig
 from mvgamba.io.capture_writing import VIEW_NAMES, write_captures
 from mvgamba.io.images import read_rgba
-from mvgamba.multiview.framing import prepared_image
+from mvgamba.multiview.framing import prepared_image, prepared_sides
 from mvgamba.pipeline import generate, only_views
 from mvgamba.progress import Progress, Report
 from mvgamba.types import (
@@ -140,8 +140,8 @@ def source_from_spec(
     match spec.source:
         case TextSource(prompt=prompt, negative_prompt=negative):
             return TextPrompt(prompt, negative), ()
-        case ImageSource(image=image, prompt=prompt, elevation=elevation):
-            picture, doubts = read_picture(blobs[image])
+        case ImageSource(prompt=prompt, elevation=elevation):
+            picture, doubts = read_pictures(spec.source, blobs)
             return dataclasses.replace(picture, prompt=prompt, elevation=elevation), doubts
         case VariationSource(object=thing):
             views = (
@@ -171,8 +171,10 @@ def options_from_spec(options: Options, *, weights_folder: Path | None = None, v
         multiview=MultiviewOptions(
             options.multiview.generator,
             options.multiview.candidates,
+            options.multiview.recall,
             steps=options.multiview.steps,
             guidance=options.multiview.guidance,
+            distil=options.multiview.distil_steps,
         ),
     )
 
@@ -217,9 +219,14 @@ def read_depth(path: Path, size: tuple[int, int], *, name: str) -> torch.Tensor:
     return torch.from_numpy(np.where(valid, depth, np.float32(0)))[None]
 
 
-def read_picture(path: Path) -> tuple[SourceImage, Sequence[str]]:
-    """The object in a picture, and what is doubtful about it. Raises: InvalidImage."""
-    ready = prepared_image(path, name="The image")
+def read_pictures(source: ImageSource, blobs: dict[str, Path]) -> tuple[SourceImage, Sequence[str]]:
+    """The object in a picture, with its other sides where there are more, and what is doubtful about that. Raises: InvalidImage."""
+    if not source.others:
+        ready = prepared_image(blobs[source.image], name="The image", background=source.background)
+    else:
+        sides = [("front", blobs[source.image]), *((other.side, blobs[other.image]) for other in source.others)]
+        names = [f"The image of the {side}" for side, _ in sides]
+        ready = prepared_sides(sides, names=names, background=source.background)
     return ready.image, ready.warnings
 
 

@@ -10,6 +10,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Side(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    SIDE_UNSPECIFIED: _ClassVar[Side]
+    SIDE_FRONT: _ClassVar[Side]
+    SIDE_RIGHT: _ClassVar[Side]
+    SIDE_BACK: _ClassVar[Side]
+    SIDE_LEFT: _ClassVar[Side]
+
+class Background(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BACKGROUND_UNSPECIFIED: _ClassVar[Background]
+    BACKGROUND_AUTO: _ClassVar[Background]
+    BACKGROUND_KEEP_ALPHA: _ClassVar[Background]
+    BACKGROUND_REMOVE: _ClassVar[Background]
+    BACKGROUND_NONE: _ClassVar[Background]
+
 class Quality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     QUALITY_UNSPECIFIED: _ClassVar[Quality]
@@ -46,6 +62,16 @@ class AssetKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ASSET_KIND_VIEW: _ClassVar[AssetKind]
     ASSET_KIND_CAMERAS: _ClassVar[AssetKind]
     ASSET_KIND_FACTS: _ClassVar[AssetKind]
+SIDE_UNSPECIFIED: Side
+SIDE_FRONT: Side
+SIDE_RIGHT: Side
+SIDE_BACK: Side
+SIDE_LEFT: Side
+BACKGROUND_UNSPECIFIED: Background
+BACKGROUND_AUTO: Background
+BACKGROUND_KEEP_ALPHA: Background
+BACKGROUND_REMOVE: Background
+BACKGROUND_NONE: Background
 QUALITY_UNSPECIFIED: Quality
 QUALITY_DRAFT: Quality
 QUALITY_STANDARD: Quality
@@ -97,14 +123,26 @@ class TextSource(_message.Message):
     def __init__(self, prompt: _Optional[str] = ..., negative_prompt: _Optional[str] = ...) -> None: ...
 
 class ImageSource(_message.Message):
-    __slots__ = ("image", "prompt", "elevation")
+    __slots__ = ("image", "prompt", "elevation", "others", "background")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     ELEVATION_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
     image: Image
     prompt: str
     elevation: float
-    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., prompt: _Optional[str] = ..., elevation: _Optional[float] = ...) -> None: ...
+    others: _containers.RepeatedCompositeFieldContainer[SidePicture]
+    background: Background
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., prompt: _Optional[str] = ..., elevation: _Optional[float] = ..., others: _Optional[_Iterable[_Union[SidePicture, _Mapping]]] = ..., background: _Optional[_Union[Background, str]] = ...) -> None: ...
+
+class SidePicture(_message.Message):
+    __slots__ = ("image", "side")
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SIDE_FIELD_NUMBER: _ClassVar[int]
+    image: Image
+    side: Side
+    def __init__(self, image: _Optional[_Union[Image, _Mapping]] = ..., side: _Optional[_Union[Side, str]] = ...) -> None: ...
 
 class VariationSource(_message.Message):
     __slots__ = ("capture", "job_id", "prompt", "negative_prompt", "strength", "asset_name")
@@ -197,16 +235,20 @@ class Options(_message.Message):
     def __init__(self, quality: _Optional[_Union[Quality, str]] = ..., reconstructor: _Optional[str] = ..., refine: _Optional[bool] = ..., target_faces: _Optional[int] = ..., texture_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., multiview: _Optional[_Union[MultiviewOptions, _Mapping]] = ..., variants: _Optional[int] = ..., review_views: _Optional[bool] = ...) -> None: ...
 
 class MultiviewOptions(_message.Message):
-    __slots__ = ("generator", "candidates", "steps", "guidance")
+    __slots__ = ("generator", "candidates", "steps", "guidance", "recall", "distil_steps")
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    DISTIL_STEPS_FIELD_NUMBER: _ClassVar[int]
     generator: str
     candidates: int
     steps: int
     guidance: float
-    def __init__(self, generator: _Optional[str] = ..., candidates: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ...) -> None: ...
+    recall: bool
+    distil_steps: int
+    def __init__(self, generator: _Optional[str] = ..., candidates: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., recall: _Optional[bool] = ..., distil_steps: _Optional[int] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("id", "request_id", "state", "progress", "error", "assets", "spec", "create_time", "start_time", "end_time", "last_sequence", "attempt")
@@ -596,7 +638,7 @@ class Kernel(_message.Message):
     def __init__(self, operation: _Optional[str] = ..., device: _Optional[str] = ..., variant: _Optional[str] = ..., why_not: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_views", "max_image_edge", "max_total_pixels", "max_inline_image_bytes", "max_blob_bytes", "chunk_bytes", "max_message_bytes", "queue_limit", "min_target_faces", "max_target_faces", "min_texture_size", "max_texture_size", "max_prompt_characters", "max_variants", "max_candidates", "max_steps", "max_guidance")
+    __slots__ = ("max_views", "max_image_edge", "max_total_pixels", "max_inline_image_bytes", "max_blob_bytes", "chunk_bytes", "max_message_bytes", "queue_limit", "min_target_faces", "max_target_faces", "min_texture_size", "max_texture_size", "max_prompt_characters", "max_variants", "max_candidates", "max_steps", "max_guidance", "max_pictures", "max_distil_steps")
     MAX_VIEWS_FIELD_NUMBER: _ClassVar[int]
     MAX_IMAGE_EDGE_FIELD_NUMBER: _ClassVar[int]
     MAX_TOTAL_PIXELS_FIELD_NUMBER: _ClassVar[int]
@@ -614,6 +656,8 @@ class Limits(_message.Message):
     MAX_CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MAX_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
+    MAX_PICTURES_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISTIL_STEPS_FIELD_NUMBER: _ClassVar[int]
     max_views: int
     max_image_edge: int
     max_total_pixels: int
@@ -631,4 +675,6 @@ class Limits(_message.Message):
     max_candidates: int
     max_steps: int
     max_guidance: int
-    def __init__(self, max_views: _Optional[int] = ..., max_image_edge: _Optional[int] = ..., max_total_pixels: _Optional[int] = ..., max_inline_image_bytes: _Optional[int] = ..., max_blob_bytes: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ..., min_target_faces: _Optional[int] = ..., max_target_faces: _Optional[int] = ..., min_texture_size: _Optional[int] = ..., max_texture_size: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_variants: _Optional[int] = ..., max_candidates: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[int] = ...) -> None: ...
+    max_pictures: int
+    max_distil_steps: int
+    def __init__(self, max_views: _Optional[int] = ..., max_image_edge: _Optional[int] = ..., max_total_pixels: _Optional[int] = ..., max_inline_image_bytes: _Optional[int] = ..., max_blob_bytes: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ..., min_target_faces: _Optional[int] = ..., max_target_faces: _Optional[int] = ..., min_texture_size: _Optional[int] = ..., max_texture_size: _Optional[int] = ..., max_prompt_characters: _Optional[int] = ..., max_variants: _Optional[int] = ..., max_candidates: _Optional[int] = ..., max_steps: _Optional[int] = ..., max_guidance: _Optional[int] = ..., max_pictures: _Optional[int] = ..., max_distil_steps: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,1 @@
+-- No table changes: specs may hold further pictures, backgrounds, recall and distillation from here on, which the version before cannot read.
