@@ -10,6 +10,18 @@ from .rpc import generation_pb2 as pb
 from .server_info import GeneratorInfo, ServerInfo, WordsFound
 
 _QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
+_SIDES = {
+    "front": pb.SIDE_FRONT,
+    "right": pb.SIDE_RIGHT,
+    "back": pb.SIDE_BACK,
+    "left": pb.SIDE_LEFT,
+}
+_BACKGROUNDS = {
+    "auto": pb.BACKGROUND_AUTO,
+    "keep_alpha": pb.BACKGROUND_KEEP_ALPHA,
+    "remove": pb.BACKGROUND_REMOVE,
+    "none": pb.BACKGROUND_NONE,
+}
 _STATES = {
     pb.JOB_STATE_QUEUED: "queued",
     pb.JOB_STATE_RUNNING: "running",
@@ -44,9 +56,8 @@ def request_to_proto(request: JobRequest, hashes: Mapping[Path, str]) -> pb.Crea
     match request.source:
         case TextInput(prompt=prompt, negative_prompt=negative):
             spec.text.CopyFrom(pb.TextSource(prompt=prompt, negative_prompt=negative))
-        case ImageInput(image_path=path, prompt=prompt, elevation=elevation):
-            image = pb.Image(sha256=hashes[path])
-            spec.image.CopyFrom(pb.ImageSource(image=image, prompt=prompt, elevation=elevation))
+        case ImageInput():
+            spec.image.CopyFrom(_pictures_to_proto(request.source, hashes))
         case VariationInput() as source:
             spec.variation.CopyFrom(
                 pb.VariationSource(
@@ -60,6 +71,19 @@ def request_to_proto(request: JobRequest, hashes: Mapping[Path, str]) -> pb.Crea
         case None:
             spec.capture.CopyFrom(_capture_to_proto(request.views, hashes))
     return pb.CreateJobRequest(spec=spec, request_id=request.request_id)
+
+
+def _pictures_to_proto(source: ImageInput, hashes: Mapping[Path, str]) -> pb.ImageSource:
+    return pb.ImageSource(
+        image=pb.Image(sha256=hashes[source.image_path]),
+        prompt=source.prompt,
+        elevation=source.elevation,
+        others=[
+            pb.SidePicture(image=pb.Image(sha256=hashes[other.image_path]), side=_SIDES[other.side])
+            for other in source.others
+        ],
+        background=_BACKGROUNDS[source.background],
+    )
 
 
 def _capture_to_proto(views: tuple[CapturedView, ...], hashes: Mapping[Path, str]) -> pb.CaptureSource:
@@ -103,6 +127,8 @@ def options_to_proto(options: JobOptions) -> pb.Options:
             candidates=options.candidates,
             steps=options.steps,
             guidance=options.guidance,
+            recall=None if options.recall else False,
+            distil_steps=options.distil_steps,
         ),
     )
 

@@ -30,9 +30,9 @@ _LOG = ("Open Log", "mvgamba.open_log")
 
 REMEDIES: dict[str, Remedy] = {
     # The tree of the library.
-    "INVALID_INPUT": Remedy("The backend could not use the capture"),
+    "INVALID_INPUT": Remedy("The backend could not use what it was given"),
     "INVALID_CAMERAS": Remedy("The cameras do not see a common object"),
-    "INVALID_IMAGE": Remedy("A captured view has no visible subject"),
+    "INVALID_IMAGE": Remedy("A picture cannot be used"),
     "EMPTY_RECONSTRUCTION": Remedy("The result has no surface", "Retry With More Views", "mvgamba.retry_more_views"),
     "OUTPUT_FAILED": Remedy("The backend could not write the result", *_LOG),
     "DISK_FULL": Remedy("Disk is full", *_PREFERENCES),

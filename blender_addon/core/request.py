@@ -3,10 +3,14 @@
 import dataclasses
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+
+from .errors import AddonError
+from .i18n import tr
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,76 @@ class TextInput:
     negative_prompt: str = ""
 
 
+PICTURE_SIDES = ("front", "right", "back", "left")
+"""That a picture may show; right is what lies to the right in the picture of the front."""
+BACKGROUNDS = ("auto", "keep_alpha", "remove", "none")
+
+
 @dataclass(frozen=True)
-class ImageInput:
-    """One picture of the object."""
+class SidePicture:
+    """A picture of the object from a side that is not the front."""
 
     image_path: Path
     """PNG, RGB or RGBA."""
+    side: str
+    """right, back or left."""
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """One picture of the object, or several; `of_sides` sorts them."""
+
+    image_path: Path
+    """PNG, RGB or RGBA; of the front where there are others."""
     prompt: str = ""
     """What it shows; may be empty."""
     elevation: float | None = None
     """Radians, of its camera over the horizon; None to have it found out."""
+    others: tuple[SidePicture, ...] = ()
+    """Of further sides, each once."""
+    background: str = "auto"
+    """Of all pictures: alpha where there is some, else removed (auto); alpha as it is (keep_alpha); removed whatever alpha says (remove);
+    the object fills the picture (none)."""
+
+    @classmethod
+    def of_sides(
+        cls,
+        pictures: Sequence[tuple[Path, str]],
+        *,
+        prompt: str = "",
+        elevation: float | None = None,
+        background: str = "auto",
+    ) -> "ImageInput":
+        """From pictures, each with the side that it shows or auto: those take the sides that are left, the front first.
+
+        Raises:
+            AddonError: INVALID_INPUT. There is none, there are more than sides, none is of the front, or two are of one side.
+        """
+        if not pictures:
+            raise AddonError("INVALID_INPUT", tr("add a picture of the object"))
+        if len(pictures) > len(PICTURE_SIDES):
+            raise AddonError(
+                "INVALID_INPUT",
+                tr("{count} pictures; at most {most} are used").format(count=len(pictures), most=len(PICTURE_SIDES)),
+            )
+        said = [side.lower() for _, side in pictures]
+        for side in said:
+            if side not in ("auto", *PICTURE_SIDES):
+                raise AddonError("INVALID_INPUT", tr("no picture can be of the side {side}").format(side=side))
+            if side != "auto" and said.count(side) > 1:
+                raise AddonError("INVALID_INPUT", tr("two pictures are of one side, {side}").format(side=side))
+        free = [side for side in PICTURE_SIDES if side not in said]
+        sides = [free.pop(0) if side == "auto" else side for side in said]
+        if "front" not in sides:
+            raise AddonError("INVALID_INPUT", tr("one of the pictures must be of the front"))
+        found = {side: path for (path, _), side in zip(pictures, sides, strict=True)}
+        others = tuple(SidePicture(found[side], side) for side in PICTURE_SIDES[1:] if side in found)
+        return cls(found["front"], prompt, elevation, others, background)
+
+    @property
+    def image_paths(self) -> tuple[Path, ...]:
+        """Of all pictures, the front first."""
+        return (self.image_path, *(other.image_path for other in self.others))
 
 
 @dataclass(frozen=True)
@@ -84,6 +148,10 @@ class JobOptions:
     """Sets of views of which the best is taken."""
     steps: int | None = None
     guidance: float | None = None
+    recall: bool = True
+    """Whether views may begin from an object that the generator remembers; else from noise."""
+    distil_steps: int = 0
+    """Of score distillation, for words and pictures; 0 leaves it out, 150 is usual and takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +195,7 @@ class JobRequest:
         """Everything that the server must have before the job."""
         paths = [view.image_path for view in self.views]
         paths += [view.depth_path for view in self.views if view.depth_path is not None]
-        return paths + ([self.source.image_path] if isinstance(self.source, ImageInput) else [])
+        return paths + (list(self.source.image_paths) if isinstance(self.source, ImageInput) else [])
 
     def settings_json(self, **more: object) -> str:
         """Canonical JSON of how the result was made, as stored on the object."""
@@ -166,7 +234,9 @@ def approved_request(request: JobRequest, views: tuple[CapturedView, ...], **cha
         views: Those of the review, some of them perhaps with other pictures; one size for all.
         changes: Of the options.
     """
-    options = dataclasses.replace(request.options, **{"review_views": False, "variants": 1, **changes})
+    options = dataclasses.replace(
+        request.options, **{"review_views": False, "variants": 1, "distil_steps": 0, **changes}
+    )
     made_from = (
         {} if request.source is None else {"source": {"kind": request.kind, **dataclasses.asdict(request.source)}}
     )

@@ -17,8 +17,10 @@ from ..core.request import JobOptions
 from ..scene.capture import CaptureSettings
 from ..scene.session import session
 
+DISTIL_STEPS = 150
+"""That are usual."""
 SIDES = (
-    ("AUTO", "Auto", "Found out: the first image is the front"),
+    ("AUTO", "Auto", "Whichever side is left, the front first"),
     ("FRONT", "Front", "Seen from the front"),
     ("RIGHT", "Right", "Seen from its right side"),
     ("BACK", "Back", "Seen from behind"),
@@ -286,6 +288,15 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
     candidates: IntProperty(
         name="Candidates", description="Sets of views of which the best is taken, 0 for what is usual", min=0, max=16
     )
+    use_recall: BoolProperty(
+        name="Use Memory",
+        description="Begin from an object that the model remembers, where one fits, and repaint it",
+        default=True,
+    )
+    use_distil: BoolProperty(
+        name="Distill",
+        description="Pull the shape to what the model takes it for before it is refined, which takes minutes",
+    )
     review_views: BoolProperty(
         name="Review Views",
         description="Stop after the views, to look at them and change them before they become a mesh",
@@ -313,6 +324,8 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
             candidates=self.candidates,
             steps=self.steps or None,
             guidance=self.guidance or None,
+            recall=self.use_recall,
+            distil_steps=DISTIL_STEPS if self.use_distil and self.source != "CAPTURE" and not self.review_views else 0,
         )
 
 

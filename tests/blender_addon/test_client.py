@@ -20,6 +20,7 @@ from blender_addon.core.request import (
     ImageInput,
     JobOptions,
     JobRequest,
+    SidePicture,
     Target,
     TextInput,
     VariationInput,
@@ -194,6 +195,20 @@ def test_a_picture_is_uploaded_and_keeps_its_words(client, servicer, tmp_path):
     assert not sent(client, servicer, ImageInput(path)).image.HasField("elevation")
 
 
+def test_pictures_of_several_sides_are_uploaded_with_what_they_show(client, servicer, tmp_path):
+    paths = {side: tmp_path / f"{side}.png" for side in ("front", "back", "left")}
+    for side, path in paths.items():
+        path.write_bytes(side.encode())
+    others = tuple(SidePicture(paths[side], side) for side in ("back", "left"))
+    source = ImageInput(paths["front"], others=others, background="keep_alpha")
+    spec = sent(client, servicer, source, recall=False, distil_steps=150)
+    assert servicer.blobs[spec.image.image.sha256] == b"front"
+    seen = [(servicer.blobs[other.image.sha256], other.side) for other in spec.image.others]
+    assert seen == [(b"back", pb.SIDE_BACK), (b"left", pb.SIDE_LEFT)]
+    assert spec.image.background == pb.BACKGROUND_KEEP_ALPHA
+    assert spec.options.multiview == pb.MultiviewOptions(recall=False, distil_steps=150)
+
+
 def test_a_variation_is_of_the_views_or_of_an_earlier_job(client, servicer, request_):
     spec = sent(client, servicer, VariationInput("of stone", "moss", 0.0), request_.views)
     assert (spec.variation.prompt, spec.variation.negative_prompt, spec.variation.strength) == ("of stone", "moss", 0.0)
@@ -344,11 +359,15 @@ def test_a_watch_says_what_happens(client, servicer):
 
 
 def test_every_stage_and_state_of_the_contract_is_known():
-    from blender_addon.core import convert, jobs
+    from blender_addon.core import convert, jobs, request
 
     assert set(convert._STAGES) == set(pb.Stage.values()) - {pb.STAGE_UNSPECIFIED}
     assert set(convert._STAGES.values()) == set(jobs.STAGE_LABELS)
     assert set(convert._STATES) == set(pb.JobState.values()) - {pb.JOB_STATE_UNSPECIFIED}
+    assert set(convert._SIDES) == set(request.PICTURE_SIDES)
+    assert set(convert._SIDES.values()) == set(pb.Side.values()) - {pb.SIDE_UNSPECIFIED}
+    assert set(convert._BACKGROUNDS) == set(request.BACKGROUNDS)
+    assert set(convert._BACKGROUNDS.values()) == set(pb.Background.values()) - {pb.BACKGROUND_UNSPECIFIED}
     assert set(convert._KINDS) == set(pb.AssetKind.values()) - {pb.ASSET_KIND_UNSPECIFIED}
     assert set(convert._QUALITIES.values()) == set(pb.Quality.values()) - {pb.QUALITY_UNSPECIFIED}
 

@@ -3,15 +3,18 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from blender_addon.core.errors import AddonError
 from blender_addon.core.request import (
     CapturedView,
     ImageInput,
     JobOptions,
     JobRequest,
+    SidePicture,
     Target,
     TextInput,
     VariationInput,
@@ -38,6 +41,46 @@ def test_the_picture_of_a_request_is_one_of_its_files(tmp_path):
     assert json.loads(request.settings_json())["source"]["image_path"] == str(tmp_path / "a.png")
 
 
+A, B, C, D, E = (Path(f"{name}.png") for name in "abcde")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "expected"),
+    [
+        ([(A, "auto")], ImageInput(A)),
+        ([(A, "LEFT"), (B, "FRONT")], ImageInput(B, others=(SidePicture(A, "left"),))),
+        (
+            [(A, "auto"), (B, "back"), (C, "auto"), (D, "auto")],
+            ImageInput(A, others=(SidePicture(C, "right"), SidePicture(B, "back"), SidePicture(D, "left"))),
+        ),
+        ([(A, "back"), (B, "auto")], ImageInput(B, others=(SidePicture(A, "back"),))),
+    ],
+)
+def test_pictures_are_sorted_by_their_sides(pictures, expected):
+    assert ImageInput.of_sides(pictures) == expected
+    assert ImageInput.of_sides(pictures, background="none").background == "none"
+    request = JobRequest("barrel", (), JobOptions(), TARGET, source=expected)
+    assert set(request.files()) == {path for path, _ in pictures}
+    record = json.loads(request.settings_json())["source"]
+    assert [other["side"] for other in record["others"]] == [other.side for other in expected.others]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "said"),
+    [
+        ([], "add a picture"),
+        ([(path, "auto") for path in (A, B, C, D, E)], "5 pictures; at most 4"),
+        ([(A, "front"), (B, "back"), (C, "back")], "two pictures are of one side, back"),
+        ([(A, "left")], "must be of the front"),
+        ([(A, "top")], "of the side top"),
+    ],
+)
+def test_pictures_that_cannot_be_sorted_are_refused(pictures, said):
+    with pytest.raises(AddonError, match=said) as caught:
+        ImageInput.of_sides(pictures)
+    assert caught.value.reason == "INVALID_INPUT"
+
+
 def test_views_of_a_server_stand_where_it_says(tmp_path):
     c2w = np.array([[1.0, 0, 0, 1], [0, 0, -1, -3], [0, 1, 0, 2], [0, 0, 0, 1]])
     frame = {"file_path": "../../front.png", "transform_matrix": c2w.tolist(), "fl_y": 32.0}
@@ -58,7 +101,7 @@ def test_a_list_of_views_that_is_none_is_refused(tmp_path, text):
 
 
 def test_an_approved_review_is_a_capture_with_the_same_options(tmp_path):
-    options = JobOptions("high", 5, variants=3, review_views=True, generator="starter")
+    options = JobOptions("high", 5, variants=3, review_views=True, generator="starter", recall=False)
     request = JobRequest("barrel", (), options, TARGET, source=ImageInput(tmp_path / "a.png", "a barrel"))
     views = (CapturedView(tmp_path / "front.png", np.eye(4), 0.8, 64, 64),)
     approved = approved_request(request, views, seed=6)
