@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import sentence
+from .facts import ResultFacts
 from .i18n import tr
 from .request import CapturedView, JobRequest
 
@@ -137,6 +138,8 @@ class Downloaded(Event):
     path: Path
     more: tuple[Path, ...] = ()
     """Of the further variants, in their order."""
+    facts: tuple[ResultFacts, ...] = ()
+    """Of each variant; empty when the server told none."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,8 @@ class JobRow:
     result_path: Path | None = None
     more_result_paths: tuple[Path, ...] = ()
     """Of the further variants."""
+    facts: tuple[ResultFacts, ...] = ()
+    """What each variant was made with; empty when the server told nothing."""
     previews: dict[tuple[int, int], PreviewPicture] = field(default_factory=dict)
     """The latest picture by (variant, view)."""
     views: tuple[tuple[CapturedView, ...], ...] = ()
@@ -306,9 +311,9 @@ def apply(row: JobRow, event: Event) -> None:
             row.enter_stage("", event.at)
             row.received, row.total = received, total
             _enter(row, JobState.DOWNLOADING)
-        case Downloaded(path=path, more=more):
+        case Downloaded(path=path, more=more, facts=facts):
             row.enter_stage("", event.at)
-            row.result_path, row.more_result_paths = path, more
+            row.result_path, row.more_result_paths, row.facts = path, more, facts
             row.fraction = 1.0
             row.state = JobState.READY
         case ViewsReady(views=views):

@@ -198,8 +198,16 @@ class JobRequest:
         return paths + (list(self.source.image_paths) if isinstance(self.source, ImageInput) else [])
 
     def settings_json(self, **more: object) -> str:
-        """Canonical JSON of how the result was made, as stored on the object."""
-        record = {"kind": self.kind, "options": dataclasses.asdict(self.options), "capture": self.capture, **more}
+        """Canonical JSON of how the result was made, as stored on the object; `record.request_from_record` reads it."""
+        record = {
+            "kind": self.kind,
+            "label": self.label,
+            "request_id": self.request_id,
+            "options": dataclasses.asdict(self.options),
+            "capture": self.capture,
+            "target": dataclasses.asdict(self.target),
+            **more,
+        }
         if self.source is not None:
             record["source"] = dataclasses.asdict(self.source)
         return json.dumps(record, sort_keys=True, separators=(",", ":"), default=str)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from .errors import AddonError
+from .facts import ResultFacts, read_facts
+from .history import FACTS_NAME, PREVIEW_NAME, write_entry
 from .jobs import (
     Accepted,
     AssetInfo,
@@ -16,6 +18,7 @@ from .jobs import (
     Event,
     Failed,
     JobUpdate,
+    PreviewPicture,
     Updated,
     ViewsReady,
     WasCancelled,
@@ -76,6 +79,7 @@ class JobWorker:
         self._client: JobClient | None = None
         self._job_id = ""
         self._sequence = 0
+        self._pictures: dict[tuple[int, int], PreviewPicture] = {}
         self._thread = threading.Thread(target=self._run, name=f"mvgamba-job-{request.request_id[:8]}", daemon=True)
 
     def start(self) -> None:
@@ -110,7 +114,9 @@ class JobWorker:
                 self._post(ViewsReady(request_id, self._fetch_views(assets)))
             else:
                 first, *more = self._fetch_meshes(assets)
-                self._post(Downloaded(request_id, first, tuple(more)))
+                facts = self._fetch_facts(assets)
+                self._remember([first, *more], facts)
+                self._post(Downloaded(request_id, first, tuple(more), facts))
         except _Stopped:
             log.debug("left job %s to the server", self._job_id)
         except _CancelledHere:
@@ -178,6 +184,8 @@ class JobWorker:
         for update in client.watch(self._job_id, after_sequence=self._sequence):
             self._sequence = max(self._sequence, update.sequence)
             self._post(Updated(self.request.request_id, update))
+            if update.preview is not None:
+                self._pictures[update.preview.variant, update.preview.index] = update.preview
             if update.assets is not None:
                 assets = update.assets
             match update.state:
@@ -198,6 +206,32 @@ class JobWorker:
         paths = [first, *(first.with_stem(f"{first.stem}_{i}") for i in range(2, len(meshes) + 1))]
         self._fetch(dict(zip(paths, meshes, strict=True)))
         return paths
+
+    def _fetch_facts(self, assets: tuple[AssetInfo, ...]) -> tuple[ResultFacts, ...]:
+        """What the results were made with, and a picture of them, beside them. A result without these is still one."""
+        folder = self._result_path.parent
+        names = {"facts": FACTS_NAME, "preview": PREVIEW_NAME}
+        for asset in assets:
+            if asset.kind in names:
+                try:
+                    self._fetch({folder / names[asset.kind]: asset})
+                except AddonError as error:
+                    log.warning("job %s: no %s (%s)", self._job_id, asset.kind, error.reason)
+        return read_facts(folder / FACTS_NAME)
+
+    def _remember(self, meshes: list[Path], facts: tuple[ResultFacts, ...]) -> None:
+        """Leave what the history needs beside the result."""
+        try:
+            write_entry(
+                self._result_path.parent,
+                self.request,
+                job_id=self._job_id,
+                meshes=meshes,
+                facts=facts,
+                pictures=self._pictures.values(),
+            )
+        except OSError as error:
+            log.warning("job %s is not in the history: %s", self._job_id, error)
 
     def _fetch_views(self, assets: tuple[AssetInfo, ...]) -> tuple[tuple[CapturedView, ...], ...]:
         """The pictures and cameras of a review, in a folder of their own; one set for each variant."""

@@ -1,7 +1,6 @@
 """The jobs of this Blender: workers and backend behind them, a timer that brings their news to the main thread."""
 
 import logging
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import bpy
 from ..core.backend_process import BackendCommand, BackendProcess
 from ..core.client import connect
 from ..core.errors import AddonError
+from ..core.history import remove_unfinished
 from ..core.jobs import JobBoard, JobRow, JobState
 from ..core.request import JobRequest
 from ..core.word_book import WordBook
@@ -47,9 +47,7 @@ class Session:
             return connect(backend.ensure())
 
         row = self.board.add(request)
-        worker = JobWorker(
-            request, connect=open_client, post=self.board.post, result_path=folder / f"{request.request_id}.glb"
-        )
+        worker = JobWorker(request, connect=open_client, post=self.board.post, result_path=folder / "mesh.glb")
         self._workers[row.id] = worker
         worker.start()
         self._start_timer()
@@ -120,10 +118,11 @@ class Session:
             self._backend = None
 
     def forget_finished(self, folder: Path) -> None:
-        """Clear ended rows and their captures."""
+        """Clear ended rows, and what the disk holds of jobs without a result. Results stay in the history."""
+        used = {view.image_path.parent for row in self.board.rows if not row.can_clear for view in row.request.views}
         for row in self.board.rows:
-            if row.can_clear:
-                shutil.rmtree(folder / row.id, ignore_errors=True)
+            if row.can_clear and folder / row.id not in used:  # a retry sends the captures of the job before it
+                remove_unfinished(folder / row.id)
         self.board.clear_finished()
 
     def _backend_for(self, command: BackendCommand) -> BackendProcess:

@@ -115,7 +115,7 @@ class MVGAMBA_OT_cancel_all(bpy.types.Operator):
 class MVGAMBA_OT_clear_finished(bpy.types.Operator):
     bl_idname = "mvgamba.clear_finished"
     bl_label = "Clear Finished"
-    bl_description = "Remove ended jobs from the list, and their captures from the disk"
+    bl_description = "Remove ended jobs from the list, results stay in the history"
     bl_options = {"INTERNAL"}
 
     @classmethod

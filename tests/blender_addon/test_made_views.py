@@ -8,6 +8,7 @@ import pytest
 
 from blender_addon.core.backend_process import BackendCommand, BackendProcess
 from blender_addon.core.client import connect
+from blender_addon.core.history import read_history
 from blender_addon.core.jobs import JobBoard, JobState, wait_until
 from blender_addon.core.request import (
     JobOptions,
@@ -48,7 +49,7 @@ def run(backend, tmp_path):
             request,
             connect=lambda: connect(backend.ensure()),
             post=board.post,
-            result_path=tmp_path / f"{row.id}.glb",
+            result_path=tmp_path / row.id / "mesh.glb",
         )
         worker.start()
         ended = (JobState.READY, JobState.VIEWS_READY, JobState.FAILED)
@@ -66,9 +67,23 @@ def test_words_become_pictures_and_several_results(run):
     assert all(p.data.startswith(b"\x89PNG") for p in row.previews.values())
     assert row.log_lines == ["This result is a cube, whatever was asked for."]
     first, second = row.result_path, *row.more_result_paths
-    assert (first.stem, second.stem) == (row.id, f"{row.id}_2")
+    assert (first.name, second.name) == ("mesh.glb", "mesh_2.glb")
     assert first.read_bytes()[:4] == second.read_bytes()[:4] == b"glTF"
     assert first.read_bytes() != second.read_bytes()
+
+
+def test_a_result_is_remembered_on_the_disk_with_what_it_was_made_with(run, tmp_path):
+    row = run(TextInput("#preview a barrel"), variants=2, seed=5, generator="starter")
+    assert [(f.asset_name, f.seed, f.generator) for f in row.facts] == [
+        ("mesh.glb", 5, "starter"),
+        ("mesh_2.glb", 6, "starter"),
+    ]
+    assert row.facts[0].backend_version
+    (entry,) = [entry for entry in read_history(tmp_path).entries if entry.request_id == row.id]
+    assert (entry.prompt, entry.seed, entry.job_id) == ("#preview a barrel", 5, row.job_id)
+    assert entry.meshes == (row.result_path, *row.more_result_paths) and len(entry.made_views) == 4
+    assert entry.preview.read_bytes().startswith(b"\x89PNG") and entry.facts() == row.facts
+    assert entry.request().options == row.request.options
 
 
 def test_a_review_ends_with_views_and_goes_on_with_those_that_were_approved(run, tmp_path):

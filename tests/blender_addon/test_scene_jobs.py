@@ -205,13 +205,14 @@ def test_the_script_interface_waits_for_the_result(addon, subject):
     assert row.state is addon.jobs.JobState.PLACED and len(results()) == 1 and subject.hide_get()
 
 
-def test_clearing_takes_the_captures_from_the_disk(addon, generate):
-    row = generate()
-    assert wait(addon, lambda: not row.is_active)
-    folder = addon.api.jobs_folder() / row.id
-    assert folder.is_dir()
+def test_clearing_takes_captures_without_a_result_from_the_disk(addon, generate):
+    made, failed = generate(), generate("#fail:EMPTY_RECONSTRUCTION")
+    assert wait(addon, lambda: not made.is_active and not failed.is_active)
+    folders = [addon.api.jobs_folder() / row.id for row in (made, failed)]
+    assert all(folder.is_dir() for folder in folders)
     bpy.ops.mvgamba.clear_finished()
-    assert not folder.exists() and addon.session().board.rows == []
+    assert addon.session().board.rows == []
+    assert (folders[0] / "mesh.glb").is_file() and (folders[0] / "meta.json").is_file() and not folders[1].exists()
 
 
 def test_disabling_the_extension_ends_the_backend(addon, generate):

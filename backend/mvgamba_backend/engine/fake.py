@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from mvgamba import __version__
 from mvgamba.errors import MVGambaError
 from mvgamba.progress import STAGES
 from mvgamba_backend.engine.cube import checker_png, cube_glb, cube_views
@@ -88,7 +89,7 @@ class FakePipeline:
             preview.write_bytes(checker_png(64, seed_color(options.seed or 0)))
             files.append(OutputFile(preview, "preview", "image/png"))
         path = job.folder / "facts.json"
-        path.write_text(json.dumps({"results": results}))
+        path.write_text(json.dumps({"version": __version__, "results": results}))
         return [*files, OutputFile(path, "facts", "application/json")]
 
     def _play(self, job: Job, script: dict[str, str], *, variant: int) -> None:

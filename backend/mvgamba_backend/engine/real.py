@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mvgamba import __version__
 from mvgamba.errors import InvalidImage
 from mvgamba.evaluation.doctor import examine
 from mvgamba.evaluation.drawable import read_drawable
@@ -76,7 +77,7 @@ class RealPipeline:
             files += made
             results.append({"asset": made[-1].path.name, **facts})
         path = job.folder / "facts.json"
-        path.write_text(json.dumps({"results": results}, indent=1), encoding="utf-8")
+        path.write_text(json.dumps({"version": __version__, "results": results}, indent=1), encoding="utf-8")
         return [*files, OutputFile(path, "facts", JSON)]
 
     def _mesh(
