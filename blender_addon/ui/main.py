@@ -92,10 +92,11 @@ def image_input(settings: bpy.types.PropertyGroup) -> ImageInput:
     images = [item for item in settings.images if item.image is not None]
     folder = api.new_inputs_folder()
     paths = [write_picture(item.image, folder / f"image_{k}.png") for k, item in enumerate(images)]
-    return ImageInput(
-        paths[0],
-        settings.prompt.strip(),
+    return ImageInput.of_sides(
+        [(path, item.side.lower()) for path, item in zip(paths, images, strict=True)],
+        prompt=settings.prompt.strip(),
         elevation=settings.elevation if settings.use_elevation else None,
+        background=settings.background.lower(),
     )
 
 

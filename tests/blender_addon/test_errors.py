@@ -26,7 +26,7 @@ def test_every_reason_of_the_service_has_a_sentence():
 
 
 def test_every_button_is_an_operator_of_the_extension():
-    source = (ROOT / "blender_addon" / "ui" / "operators.py").read_text()
+    source = "".join(path.read_text() for path in (ROOT / "blender_addon" / "ui").glob("*.py"))
     operators = set(re.findall(r'bl_idname = "([a-z_.]+)"', source))
     assert {row.operator for row in REMEDIES.values()} <= operators
 

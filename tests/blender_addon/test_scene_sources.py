@@ -88,6 +88,25 @@ def test_a_picture_becomes_an_object(addon, settings):
     }
 
 
+def test_several_pictures_go_with_their_sides(addon, settings):
+    settings.source = "IMAGE"
+    for name, side in (("one", "BACK"), ("two", "AUTO")):
+        item = settings.images.add()
+        item.image, item.side = picture(name), side
+    assert bpy.ops.mvgamba.generate(wait=True) == {"FINISHED"}
+    source = addon.session().board.rows[0].request.source
+    assert source.image_path.name == "image_1.png" and [other.side for other in source.others] == ["back"]
+
+
+def test_two_pictures_of_one_side_are_refused(settings):
+    settings.source = "IMAGE"
+    for name in ("one", "two"):
+        item = settings.images.add()
+        item.image, item.side = picture(name), "FRONT"
+    with pytest.raises(RuntimeError, match="two pictures are of one side"):
+        bpy.ops.mvgamba.generate()
+
+
 def test_the_asset_menu_asks_for_words_and_a_size(addon, settings):
     assert bpy.ops.mvgamba.add_asset(prompt="a table", size=0.3) == {"FINISHED"}
     assert finish(addon).text == "Placed"
