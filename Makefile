@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := -m pip install --quiet --disable-pip-version-check
 BACKEND := $(CURDIR)/$(BIN)/mvgamba-backend
 
-.PHONY: demo test check bench protos addon gpu clean
+.PHONY: demo test window check bench protos addon gpu clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -37,6 +37,11 @@ ifeq ($(PYTHON313),)
 else
 	MVGAMBA_BACKEND=$(BACKEND) .venv-bpy52/bin/python -m pytest -c tests/blender_addon/pytest.ini tests/blender_addon
 endif
+
+# The extension in Blender's own window: Debian's Blenders, built on demand under .window (needs root on Debian, else it skips).
+# MVGAMBA_WINDOW_LONG=1 makes the long measurements too.
+window: .venv/ready
+	MVGAMBA_WINDOW_ROOT=$(or $(MVGAMBA_WINDOW_ROOT),$(CURDIR)/.window) $(BIN)/python -m pytest tests/window -rs
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -72,4 +77,4 @@ gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/ready)
 	$(GPU_PYTHON) tests/gpu/run.py $(if $(OBJECTS),--objects $(OBJECTS))
 
 clean:
-	rm -rf .venv .venv-bpy45 .venv-bpy52 .venv-open3d build dist out
+	rm -rf .venv .venv-bpy45 .venv-bpy52 .venv-open3d .window build dist out

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent
@@ -23,7 +24,7 @@ PLATFORMS = {
     "windows-x64": ("win_amd64",),
     "macos-arm64": ("macosx_11_0_universal2", "macosx_11_0_arm64", "macosx_10_9_universal2"),
 }
-NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "build_addon.py", "wheels", ".*")
+NOT_SHIPPED = shutil.ignore_patterns("__pycache__", "build_addon.py", "docs", "wheels", ".*")
 
 
 def main() -> None:
@@ -31,20 +32,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=SOURCE.parent / "dist", help="folder for the zips")
     parser.add_argument("--platform", action="append", choices=PLATFORMS, help="only these (default: all)")
     parser.add_argument("--wheels", type=Path, help="folder with wheels that are already there; nothing is downloaded")
+    parser.add_argument("--python", action="append", help=f"only wheels for these (default: {' and '.join(PYTHONS)})")
     arguments = parser.parse_args()
-    for path in build(arguments.out, platforms=arguments.platform or list(PLATFORMS), wheels=arguments.wheels):
+    for path in build(
+        arguments.out,
+        platforms=arguments.platform or list(PLATFORMS),
+        wheels=arguments.wheels,
+        pythons=arguments.python or PYTHONS,
+    ):
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
     print(f"{write_index(arguments.out)}  the repository that Blender installs and updates from")
 
 
-def build(out: Path, *, platforms: list[str], wheels: Path | None = None) -> list[Path]:
-    """One zip for each platform in `out`, each accepted by Blender's validator."""
-    tool = blender_tool()
+def build(
+    out: Path,
+    *,
+    platforms: list[str],
+    wheels: Path | None = None,
+    pythons: Sequence[str] = PYTHONS,
+    tool: Path | None = None,
+) -> list[Path]:
+    """One zip for each platform in `out`, each accepted by Blender's validator.
+
+    Args:
+        wheels: Folder with wheels that are already there; nothing is downloaded.
+        pythons: Versions to download wheels for. Debian's Blender 5.2 runs on 3.14, which Blender's own builds do not.
+        tool: Blender's extension tool; None takes it from the installed bpy.
+    """
+    tool = tool or blender_tool()
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mvgamba-addon-") as folder:
         stage = Path(folder) / "mvgamba"
         shutil.copytree(SOURCE, stage, ignore=NOT_SHIPPED)
-        names = collect_wheels(stage / "wheels", platforms=platforms, given=wheels)
+        names = collect_wheels(stage / "wheels", platforms=platforms, given=wheels, pythons=pythons)
         write_manifest(stage / "blender_manifest.toml", platforms=platforms, wheels=names)
         made = Path(folder) / "zips"
         made.mkdir()
@@ -65,7 +85,9 @@ def write_index(folder: Path) -> Path:
     return folder / "index.json"
 
 
-def collect_wheels(folder: Path, *, platforms: list[str], given: Path | None) -> list[str]:
+def collect_wheels(
+    folder: Path, *, platforms: list[str], given: Path | None, pythons: Sequence[str] = PYTHONS
+) -> list[str]:
     """Names of the wheels for `platforms`, now in `folder`."""
     folder.mkdir(parents=True)
     if given is not None:
@@ -73,7 +95,7 @@ def collect_wheels(folder: Path, *, platforms: list[str], given: Path | None) ->
             shutil.copy(path, folder)
     else:
         for platform in platforms:
-            for python in PYTHONS:
+            for python in pythons:
                 download(folder, PLATFORMS[platform], python)
     return sorted(path.name for path in folder.glob("*.whl"))
 

@@ -1,0 +1,34 @@
+"""Stands for the backend's executable where Blender lives in another root folder: asks the tests outside to start one.
+
+    MVGAMBA_BACKEND="/usr/bin/python3 /.../bridge.py PORT KEY"
+
+To Blender it is a backend: it has the hello line on stdout, and leaves when stdin closes. The backend itself talks to
+Blender over the same loopback address as it always does. Killed, it takes the backend with it.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+
+
+def main() -> None:
+    port, key, *arguments = sys.argv[1:]
+    request = {"key": key, "want": "backend", "arguments": arguments, "token": os.environ["MVGAMBA_TOKEN"]}
+    with socket.create_connection(("127.0.0.1", int(port))) as connection, connection.makefile("rw") as lines:
+        lines.write(json.dumps(request) + "\n")
+        lines.flush()
+        threading.Thread(target=leave_with_stdin, args=(connection,), daemon=True).start()
+        for line in lines:
+            print(line, end="", flush=True)
+
+
+def leave_with_stdin(connection: socket.socket) -> None:
+    """Pass the end of our stdin on as a word: a connection that ends without it was killed."""
+    sys.stdin.read()
+    connection.sendall(b"leave\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A cube is captured by a click on Generate, placed, undone and redone."""
+
+from collections.abc import Iterator
+
+import bpy
+from harness import Window, until
+
+
+def results() -> list[str]:
+    return sorted(obj.name for obj in bpy.data.objects if obj.mvgamba.kind != "NONE")
+
+
+def steps(window: Window) -> Iterator[float]:
+    yield from window.open_sidebar()
+    settings = bpy.context.scene.mvgamba
+    settings.source, settings.capture_views, settings.quality = "CAPTURE", "4", "DRAFT"
+    bpy.context.view_layer.objects.active.name = "Cube #slow:4"
+    with window.override():
+        bpy.ops.ed.undo_push(message="Before")
+    yield 1.0
+    places: list[tuple[float, float]] = []
+    yield from window.find("mvgamba.generate", found=places)
+    assert places, "the Generate button was not found in the sidebar"
+    window.click(*places[0])
+    board = window.module("scene.session").session().board
+    yield from until(lambda: board.rows, 20, "a row in the list of jobs")
+    row, texts = board.rows[0], []
+    while row.is_active:
+        if row.text not in texts:
+            texts.append(row.text)
+        if len(texts) == 4:
+            window.sidebar_picture("running")
+        yield 0.1
+    yield 1.0
+    window.report.update(state=row.state.value, text=row.text, texts=texts, placed=results())
+    window.ask("screenshot", name="placed")
+    left, top, right, bottom = window.box("WINDOW")
+    for name, keys in (("undone", "ctrl+z"), ("redone", "ctrl+shift+z")):
+        window.ask("move", x=(left + right) / 3, y=(top + bottom) / 2)
+        window.ask("press", keys=keys)
+        yield 1.5
+        window.report[name] = results()
+    window.ask("screenshot", name="redone")

@@ -1,0 +1,142 @@
+"""What a scenario inside Blender asks of the world outside: mouse, keys, screenshots, and a backend."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from tests.window.chroots import ROOT
+from tests.window.display import Display
+
+BACKEND = (sys.executable, "-P", "-m", "mvgamba_backend")
+"""The backend of this environment."""
+
+
+class Outside:
+    """Serves one Blender on a loopback port, one thread for each connection. A context manager."""
+
+    def __init__(self, display: Display, root: Path, out: Path, *, backend: Sequence[str] = BACKEND) -> None:
+        """
+        Args:
+            root: The root folder in which Blender runs.
+            out: Where screenshots and the log of the backends go.
+        """
+        self._display, self._root, self._out, self._backend = display, root, out, tuple(backend)
+        self.key = secrets.token_hex(8)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._processes: list[subprocess.Popen[str]] = []
+        self.blender_pid = 0
+        threading.Thread(target=self._accept, name="window-accept", daemon=True).start()
+
+    def __enter__(self) -> "Outside":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:  # closed: the scenario has ended
+                return
+            threading.Thread(target=self._serve, args=(connection,), name="window-serve", daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rw") as lines:
+            try:
+                for line in lines:
+                    request = json.loads(line)
+                    if request.pop("key") != self.key:
+                        return
+                    if request["want"] == "backend":
+                        self._run_backend(request, lines)
+                        return
+                    answer = getattr(self, f"_do_{request.pop('want')}")(**request)
+                    lines.write(json.dumps(answer) + "\n")
+                    lines.flush()
+            except (OSError, ValueError):  # Blender has gone; the driver sees that by itself
+                return
+
+    def _run_backend(self, request: dict[str, Any], lines: IO[str]) -> None:
+        """Start a backend for the bridge at the other end, and end it as the bridge ends."""
+        arguments = list(request["arguments"])
+        at = arguments.index("--data-dir") + 1
+        arguments[at] = str(self._root) + arguments[at]
+        paths = [str(ROOT / folder) for folder in ("", "protos", "backend")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MVGAMBA_TOKEN": request["token"]}
+        with (self._out / "backend.log").open("a") as log:
+            process = subprocess.Popen(
+                [*self._backend, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                cwd=self._out,
+            )
+        self._processes.append(process)
+        assert process.stdin is not None and process.stdout is not None
+        lines.write(process.stdout.readline())
+        lines.flush()
+        with process.stdout, process.stdin:
+            try:
+                was_asked = lines.readline() == "leave\n"
+            except OSError:
+                was_asked = False
+            if not was_asked:
+                process.kill()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _do_screenshot(self, name: str, box: list[float] | None = None) -> str:
+        """Keep the screen, or the box (left, top, right, bottom) of it, as PNG of 256 colours."""
+        image = self._display.screenshot()
+        if box is not None:
+            image = image.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+        path = self._out / f"{name}.png"
+        image.quantize(256).save(path, optimize=True)
+        return str(path)
+
+    def _do_move(self, x: float, y: float) -> bool:
+        self._display.move(x, y)
+        return True
+
+    def _do_click(self, x: float, y: float, button: int = 1, times: int = 1) -> bool:
+        self._display.click(x, y, button=button, times=times)
+        return True
+
+    def _do_drag(self, x: float, y: float, to_x: float, to_y: float) -> bool:
+        self._display.drag(x, y, to_x, to_y)
+        return True
+
+    def _do_press(self, keys: str) -> bool:
+        self._display.key(keys)
+        return True
+
+    def _do_type(self, text: str) -> bool:
+        self._display.type(text)
+        return True
+
+    def _do_threads(self) -> list[str]:
+        """Names of all threads of Blender, those of its libraries too."""
+        names = []
+        for task in Path(f"/proc/{self.blender_pid}/task").iterdir():
+            try:
+                names.append((task / "comm").read_text().strip())
+            except OSError:  # it has just ended
+                continue
+        return sorted(names)
