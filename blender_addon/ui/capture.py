@@ -7,6 +7,7 @@ from .sidebar import Sidebar
 
 class MVGAMBA_PT_capture(Sidebar, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_capture"
+    bl_order = 2
     bl_label = "Capture"
     bl_parent_id = "MVGAMBA_PT_main"
     bl_options = {"DEFAULT_CLOSED"}

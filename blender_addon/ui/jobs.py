@@ -164,6 +164,7 @@ class MVGAMBA_OT_replace_view(_RowOperator):
 
 class MVGAMBA_PT_jobs(Sidebar, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_jobs"
+    bl_order = 0
     bl_label = "Jobs"
     bl_parent_id = "MVGAMBA_PT_main"
 

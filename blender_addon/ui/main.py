@@ -243,7 +243,9 @@ class MVGAMBA_PT_main(Sidebar, bpy.types.Panel):
             box = layout.box()
             box.label(text=tr("MVGamba needs its backend"), icon="INFO")
             box.operator("mvgamba.open_preferences", text=tr("Set Path"))
-        layout.row().prop(settings, "source", expand=True)
+        row = layout.row()
+        row.use_property_split = False
+        row.prop(settings, "source", expand=True)
         if settings.source == "CAPTURE":
             layout.prop(settings, "capture_subject")
             layout.prop(settings, "capture_views", expand=True)
@@ -272,6 +274,7 @@ class MVGAMBA_PT_image_editor(bpy.types.Panel):
 
 class MVGAMBA_PT_mesh(Sidebar, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_mesh"
+    bl_order = 4
     bl_label = "Mesh & Texture"
     bl_parent_id = "MVGAMBA_PT_main"
     bl_options = {"DEFAULT_CLOSED"}
@@ -287,6 +290,7 @@ class MVGAMBA_PT_mesh(Sidebar, bpy.types.Panel):
 
 class MVGAMBA_PT_advanced(Sidebar, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_advanced"
+    bl_order = 5
     bl_label = "Advanced"
     bl_parent_id = "MVGAMBA_PT_main"
     bl_options = {"DEFAULT_CLOSED"}
@@ -329,7 +333,9 @@ def draw_made_up(layout: bpy.types.UILayout, context: bpy.types.Context, source:
 def draw_common(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """What every source has."""
     settings = context.scene.mvgamba
-    layout.row().prop(settings, "quality", expand=True)
+    row = layout.row()
+    row.use_property_split = False  # the label would leave too little room for the choices
+    row.prop(settings, "quality", expand=True)
     layout.prop(settings, "variants")
     row = layout.row(align=True)
     row.prop(settings, "seed")

@@ -7,6 +7,7 @@ from .sidebar import Sidebar
 
 class MVGAMBA_PT_placement(Sidebar, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_placement"
+    bl_order = 3
     bl_label = "Placement"
     bl_parent_id = "MVGAMBA_PT_main"
     bl_options = {"DEFAULT_CLOSED"}

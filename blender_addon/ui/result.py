@@ -7,6 +7,7 @@ from .sidebar import Sidebar
 
 class MVGAMBA_PT_result(Sidebar, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_result"
+    bl_order = 1
     bl_label = "Result"
     bl_parent_id = "MVGAMBA_PT_main"
 
