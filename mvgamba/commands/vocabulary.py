@@ -27,9 +27,9 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
 
 
 def _vocabulary(args: argparse.Namespace) -> int:
-    from mvgamba.multiview.memory import load_memory
+    from mvgamba.multiview.vocabulary import read_vocabulary, vocabulary_source
 
-    vocabulary = load_memory(user_weights()).vocabulary
+    vocabulary = read_vocabulary(vocabulary_source(user_weights()))
     said = " ".join(args.word).strip()
     if not args.word:
         return _all(args, vocabulary)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mvgamba.multiview.words import pieces_of, words_of
+from mvgamba.multiview.prompts import pieces_of, words_of
 
 JOINED = {
     ("hot", "dog"): "hotdog",

@@ -32,3 +32,9 @@ def words_of(text: str) -> list[str]:
     """Lower-case words of Latin letters and digits, accents taken off; nothing for other scripts."""
     plain = unicodedata.normalize("NFKD", text).lower()
     return _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
+
+
+def pieces_of(word: str) -> list[str]:
+    """Runs of three, four and five letters, with marks where the word begins and ends."""
+    marked = f"<{word}>"
+    return [marked[i : i + n] for n in (3, 4, 5) for i in range(max(len(marked) - n + 1, 0))]

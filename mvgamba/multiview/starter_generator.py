@@ -15,7 +15,8 @@ from mvgamba.cameras import orbit_cameras, resize_cameras
 from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.lora import add_adapter, fingerprint, known_words, load_adapter
-from mvgamba.multiview.memory import GOOD_SCORE, Recollection, StarterMemory, load_memory
+from mvgamba.multiview.memory import GOOD_SCORE, Recollection, StarterMemory
+from mvgamba.multiview.memory_files import read_memory
 from mvgamba.multiview.palette import described
 from mvgamba.multiview.placing import centered, place_picture, place_side
 from mvgamba.multiview.prompts import words_of
@@ -26,7 +27,7 @@ from mvgamba.multiview.starter_network import camera_code, from_signal, ray_code
 from mvgamba.multiview.starter_sampling import Conditions, SamplingOptions, sample, with_details
 from mvgamba.progress import CancelToken
 from mvgamba.types import Cameras, PosedViews, SourceImage
-from mvgamba.weights import default, shipped, verified
+from mvgamba.weights import Weights, default, memory_of, verified
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +61,15 @@ def model_from_settings(settings: GeneratorSettings) -> tuple[StarterModel, str]
     """The weights as they are, without adapters, and what they are called. Raises: WeightsMissing, WeightsCorrupt."""
     if settings.weights is not None:
         return load_starter(settings.weights), settings.weights.name
+    found = _weights_in_use(settings)
+    return load_starter(verified(found)), found.name
+
+
+def _weights_in_use(settings: GeneratorSettings) -> Weights:
     found = default("generator", "starter", settings.weights_folder)
     if found is None:
         raise WeightsMissing("No weights of the starter generator are here. Install the package again, or train some.")
-    return load_starter(verified(found)), found.name
+    return found
 
 
 def starter_from_settings(settings: GeneratorSettings) -> "StarterGenerator":
@@ -76,9 +82,10 @@ def starter_from_settings(settings: GeneratorSettings) -> "StarterGenerator":
         if adapter.facts.get("base", base) != base:
             log.warning("%s was trained on other weights than %s; what it adds may mean little.", path.name, name)
     names = "+".join([name, *(path.name for path in settings.adapters)])
-    # other weights and adapters were taught with other objects
-    own = not adapters and name in {weights.name for weights in shipped()}
-    memory = load_memory(settings.weights_folder) if own else None
+    memory = None
+    if settings.weights is None and not adapters:  # other weights and adapters were taught with other objects
+        taught_with = memory_of(_weights_in_use(settings), settings.weights_folder)
+        memory = None if taught_with is None else StarterMemory(read_memory(verified(taught_with)))
     return StarterGenerator(model, device=settings.device, weights=names, words=known_words(adapters), memory=memory)
 
 

@@ -11,9 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 
+from mvgamba.errors import WeightsCorrupt, WeightsMissing
 from mvgamba.multiview.captions import COLOR_NAMES, FILLERS, JOINED, SEPARATORS, key_of, phrase_of, spelt_alike
-from mvgamba.multiview.words import pieces_of, words_of
+from mvgamba.multiview.prompts import pieces_of, words_of
+from mvgamba.weights import default, memory_of
+from mvgamba.weights.header import read_header
 
 ROUGHLY = "roughly"
 """The group of the lexicon whose words are not synonyms."""
@@ -68,6 +72,20 @@ class Translation:
     substitutions: tuple[Substitution, ...]
     unknown: tuple[str, ...]
     """Words that stayed as they were though no caption has them."""
+    known: tuple[str, ...] = ()
+    """Words that needed no other, lower-case and without accents, each once."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A word or phrase that is read, for a list."""
+
+    word: str
+    count: int
+    """Training objects that have it; 0 for one that is taken for others."""
+    taken: str = ""
+    is_rough: bool = False
+    """What it is taken for only comes near."""
 
 
 class Vocabulary:
@@ -129,6 +147,7 @@ class Vocabulary:
         pieces: list[str] = []
         substitutions: list[Substitution] = []
         unknown: list[str] = []
+        known: list[str] = []
         at, i = 0, 0
         while i < len(spans):
             start, end, words = spans[i]
@@ -137,15 +156,28 @@ class Vocabulary:
                 end = spans[i + length - 1][1]
                 pieces += [prompt[at:start], found.of]
                 at = end
-                if found.of not in FILLERS and found.of not in SEPARATORS:
+                if self._is_idle(found.of):
+                    known += [w for _, _, run in spans[i : i + length] for w in run]
+                else:
                     substitutions.append(Substitution(prompt[start:end], found.of, found.group == ROUGHLY))
             elif not words or not all(self._means_something(w) for w in words):
                 unknown.append(prompt[start:end])
+            else:
+                known += words
             i += length
         joined = "".join([*pieces, prompt[at:]])
         if at:
             joined = re.sub(r"\b(a|an) (?=(\w))", lambda m: "an " if m[2] in "aeiou" else "a ", joined)
-        return Translation(joined, tuple(substitutions), tuple(dict.fromkeys(unknown)))
+        return Translation(
+            joined, tuple(substitutions), tuple(dict.fromkeys(unknown)), known=tuple(dict.fromkeys(known))
+        )
+
+    def entries(self) -> list[Entry]:
+        """All that is read but words that mean nothing ("a", "with"): those of the captions, the commonest first, then the lexicon's."""
+        words = sorted(self.words.items(), key=lambda pair: (-pair[1], pair[0]))
+        found = [Entry(w, count) for w, count in words if not self._is_idle(w)]
+        taken = sorted(((" ".join(said), s) for said, s in self._lexicon.items()), key=lambda pair: pair[0])
+        return found + [Entry(said, 0, s.of, s.group == ROUGHLY) for said, s in taken if not self._is_idle(s.of)]
 
     def suggest(self, prefix: str = "", n: int = 10) -> list[tuple[str, int]]:
         """Nouns and colours that begin so, with the number of training objects, the commonest first; for a list beside a prompt."""
@@ -213,8 +245,41 @@ class Vocabulary:
             found.setdefault((*said[:-1], key_of(said[-1])), synonym)
         return found
 
+    @staticmethod
+    def _is_idle(word: str) -> bool:
+        return word in FILLERS or word in SEPARATORS
+
     def _means_something(self, word: str) -> bool:
         return key_of(word) in self._keys or word in FILLERS or word in SEPARATORS or word.isdigit()
+
+
+def vocabulary_source(user_folder: Path | None = None) -> Path:
+    """The file that says which words the starter generator knows: the table of its memory, or its weights where it has none.
+
+    Raises: WeightsMissing, WeightsCorrupt.
+    """
+    generator = default("generator", "starter", user_folder)
+    if generator is None:
+        raise WeightsMissing("No weights of the starter generator are here. Install the package again, or train some.")
+    memory = memory_of(generator, user_folder)
+    return generator.path if memory is None else memory.path.with_suffix(".json")
+
+
+def read_vocabulary(source: Path) -> Vocabulary:
+    """From a `vocabulary_source`; neither pictures nor tensors are read. Weights alone know their words, and no lexicon is asked for them.
+
+    Raises: WeightsMissing, WeightsCorrupt.
+    """
+    if source.suffix != ".json":
+        words = read_header(source).get("config", {}).get("words", {}).get("vocabulary", [])
+        return Vocabulary([(word,) for word in words], {})
+    try:
+        captions = [tuple(row["captions"]) for row in json.loads(source.read_text(encoding="utf-8"))["objects"]]
+    except FileNotFoundError as error:
+        raise WeightsMissing(f"{source} is not there; a memory is a picture and a table. Import it again.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsCorrupt(f"{source} is not the table of a starter generator's memory: {error!r}.") from error
+    return Vocabulary(captions, read_lexicon())
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from mvgamba.multiview.prompts import words_of
+from mvgamba.multiview.prompts import pieces_of, words_of
 from mvgamba.multiview.starter_network import Words
 
 MOST_WORDS = 24
@@ -16,12 +16,6 @@ MOST_WORDS = 24
 _PIECES = 24
 _UNKNOWN, _START = 0, 1
 _FIRST = 2
-
-
-def pieces_of(word: str) -> list[str]:
-    """Runs of three, four and five letters, with marks where the word begins and ends."""
-    marked = f"<{word}>"
-    return [marked[i : i + n] for n in (3, 4, 5) for i in range(max(len(marked) - n + 1, 0))]
 
 
 @dataclass(frozen=True)

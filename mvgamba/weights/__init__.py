@@ -93,6 +93,19 @@ def default(kind: str, model: str, user_folder: Path | None = None) -> Weights |
     return min(there, key=lambda w: not (w.is_users and w.preferred), default=None)
 
 
+def memory_of(generator: Weights, user_folder: Path | None = None) -> Weights | None:
+    """What remembers the objects that a generator was taught with, or None: weights of the user's own have what was imported with them."""
+    if not generator.is_users:
+        return default("memory", generator.model, user_folder)
+    name = memory_name(generator.name)
+    return next((w for w in users(user_folder) if (w.kind, w.name) == ("memory", name) and w.is_there), None)
+
+
+def memory_name(generator: str) -> str:
+    """Of the entry for the memory of a user's generator."""
+    return f"{generator}-memory"
+
+
 def verified(weights: Weights) -> Path:
     """The path of a file that is what the manifest says, as are those that belong to it.
 

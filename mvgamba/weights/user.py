@@ -33,7 +33,7 @@ def folder_for(environment: Mapping[str, str], *, platform: str = sys.platform, 
 
 
 def register(weights: Weights, user_folder: Path) -> Weights:
-    """List weights whose file lies in the folder, in place of an entry of the same name; beside it, configuration and card.
+    """List weights whose file lies in the folder, in place of an entry of the same name; beside a `.safetensors`, its configuration.
 
     Where they are preferred, others of the same kind and model no longer are.
     Raises: OutputFailed, DiskFull, WeightsCorrupt.
@@ -44,10 +44,20 @@ def register(weights: Weights, user_folder: Path) -> Weights:
         rivals = (weights.kind, weights.model)
         others = [dataclasses.replace(w, preferred=w.preferred and (w.kind, w.model) != rivals) for w in others]
     with writing_to(user_folder):
-        write_config(weights.path)
+        if weights.path.suffix == ".safetensors":
+            write_config(weights.path)
         entries = [w.as_entry() for w in [*others, weights]]
         replace_text(user_folder / MANIFEST, json.dumps(entries, indent=1) + "\n")
     return weights
+
+
+def forget(name: str, user_folder: Path) -> None:
+    """Take an entry out of the list, if it is there; its files stay. Raises: OutputFailed, DiskFull, WeightsCorrupt."""
+    entries = users(user_folder)
+    left = [w.as_entry() for w in entries if w.name != name]
+    if len(left) < len(entries):
+        with writing_to(user_folder):
+            replace_text(user_folder / MANIFEST, json.dumps(left, indent=1) + "\n")
 
 
 def write_card(weights: Weights, user_folder: Path, facts: Mapping[str, str]) -> None:

@@ -81,6 +81,8 @@ def test_what_was_taken_for_what_is_said_as_is_what_means_nothing(small):
         ("cat", "dog", True),
     ]
     assert found.unknown == ("dragon's", "樽")
+    assert found.known == ("a", "and", "2")
+    assert small.translate("A red BARREL with barrels").known == ("a", "red", "barrel", "with", "barrels")
     # rough ones only for what the prompt is about: a cat barrel is no dog
     assert small.translate("a cat barrel").prompt == "a cat barrel"
     assert small.translate("a cat barrel").unknown == ("cat",)
