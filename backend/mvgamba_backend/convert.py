@@ -345,8 +345,17 @@ def _timestamp(seconds: float | None) -> Timestamp | None:
 
 
 def words_to_proto(found: WordsFound) -> pb.LookUpWordsResponse:
-    unknown = [pb.UnknownWord(word=word, nearest=nearest) for word, nearest in found.unknown.items()]
-    return pb.LookUpWordsResponse(known=found.known, unknown=unknown, suggestions=found.suggestions)
+    unknown = [
+        pb.UnknownWord(word=one.word, nearest=one.nearest, taken_for=one.taken_for, is_rough=one.is_rough)
+        for one in found.unknown
+    ]
+    vocabulary = [
+        pb.KnownWord(word=one.word, count=one.count, taken_for=one.taken, is_rough=one.is_rough)
+        for one in found.vocabulary
+    ]
+    return pb.LookUpWordsResponse(
+        known=found.known, unknown=unknown, suggestions=found.suggestions, vocabulary=vocabulary
+    )
 
 
 # ---------------------------------------------------------------- the server

@@ -181,7 +181,8 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
             if count > MOST_SUGGESTIONS:
                 raise InvalidInput(f"max_suggestions is {count}; at most {MOST_SUGGESTIONS} are given.")
             known = self._words.of(request.generator or "auto")
-            return convert.words_to_proto(look_up(request.prompt, request.prefix, known, num_suggestions=count))
+            found = look_up(request.prompt, request.prefix, known, num_suggestions=count, list_all=request.list_all)
+            return convert.words_to_proto(found)
 
     def Shutdown(self, request: pb.ShutdownRequest, context: grpc.ServicerContext) -> pb.ShutdownResponse:
         with answering(context):

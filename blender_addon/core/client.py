@@ -92,11 +92,17 @@ class GenerationClient:
             return server_from_proto(self._stub.DescribeServer(message, metadata=self._metadata, timeout=timeout))
 
     def look_up_words(
-        self, prompt: str = "", *, prefix: str = "", max_suggestions: int = 0, generator: str = ""
+        self,
+        prompt: str = "",
+        *,
+        prefix: str = "",
+        max_suggestions: int = 0,
+        generator: str = "",
+        list_all: bool = False,
     ) -> WordsFound:
-        """Which words of a prompt are known there, and what `prefix` may become."""
+        """Which words of a prompt are known there, what `prefix` may become, and everything that is known (64 KiB at most)."""
         message = pb.LookUpWordsRequest(
-            prompt=prompt, prefix=prefix, max_suggestions=max_suggestions, generator=generator
+            prompt=prompt, prefix=prefix, max_suggestions=max_suggestions, generator=generator, list_all=list_all
         )
         with _translated():
             return words_from_proto(self._stub.LookUpWords(message, metadata=self._metadata, timeout=SHORT))

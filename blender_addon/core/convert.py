@@ -7,7 +7,7 @@ from .axes import c2w_z_up_to_y_up
 from .jobs import AssetInfo, JobUpdate, PreviewPicture
 from .request import CapturedView, ImageInput, JobOptions, JobRequest, TextInput, VariationInput
 from .rpc import generation_pb2 as pb
-from .server_info import GeneratorInfo, ServerInfo, WordsFound
+from .server_info import GeneratorInfo, KnownWord, ServerInfo, WordsFound
 
 _QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
 _SIDES = {
@@ -180,8 +180,13 @@ def asset_from_proto(asset: pb.Asset) -> AssetInfo:
 
 
 def words_from_proto(answer: pb.LookUpWordsResponse) -> WordsFound:
-    unknown = {entry.word: tuple(entry.nearest) for entry in answer.unknown}
-    return WordsFound(tuple(answer.known), unknown, tuple(answer.suggestions))
+    return WordsFound(
+        tuple(answer.known),
+        {entry.word: tuple(entry.nearest) for entry in answer.unknown if not entry.taken_for},
+        tuple(answer.suggestions),
+        tuple(KnownWord(e.word, 0, e.taken_for, e.is_rough) for e in answer.unknown if e.taken_for),
+        tuple(KnownWord(e.word, e.count, e.taken_for, e.is_rough) for e in answer.vocabulary),
+    )
 
 
 def server_from_proto(answer: pb.DescribeServerResponse) -> ServerInfo:

@@ -28,10 +28,27 @@ class ServerInfo:
 
 
 @dataclass(frozen=True)
+class KnownWord:
+    """A word or phrase that a generator reads."""
+
+    word: str
+    count: int = 0
+    """Objects of its training that have it; 0 for one that is taken for others."""
+    taken_for: str = ""
+    """Known words that are read instead; empty for a word that is known itself."""
+    is_rough: bool = False
+    """What it is taken for only comes near."""
+
+
+@dataclass(frozen=True)
 class WordsFound:
     """What is known of a prompt, and of a word that is being typed."""
 
     known: tuple[str, ...] = ()
     unknown: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Word to the known ones that are spelt alike, the nearest first."""
+    """Word that means nothing there to the known ones that are spelt alike, the nearest first."""
     suggestions: tuple[str, ...] = ()
+    taken: tuple[KnownWord, ...] = ()
+    """Words and phrases of the prompt that are taken for others."""
+    vocabulary: tuple[KnownWord, ...] = ()
+    """All that is known, the commonest first, where it was asked for."""

@@ -27,7 +27,7 @@ from blender_addon.core.request import (
 )
 from blender_addon.core.rpc import generation_pb2 as pb
 from blender_addon.core.rpc import generation_pb2_grpc
-from blender_addon.core.server_info import GeneratorInfo, ServerInfo, WordsFound
+from blender_addon.core.server_info import GeneratorInfo, KnownWord, ServerInfo, WordsFound
 
 CONTENT = np.random.default_rng(0).bytes(2_500_000)
 ASSET = AssetInfo("a1", "model/gltf-binary", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
@@ -82,8 +82,12 @@ class Servicer(generation_pb2_grpc.GenerationServiceServicer):
     def LookUpWords(self, request, context):
         self._enter(context)
         self.asked = request
-        unknown = [pb.UnknownWord(word="barel", nearest=["barrel", "bare"])]
-        return pb.LookUpWordsResponse(known=["red"], unknown=unknown, suggestions=["barrel"])
+        unknown = [
+            pb.UnknownWord(word="barel", nearest=["barrel", "bare"]),
+            pb.UnknownWord(word="cat", taken_for="dog", is_rough=True),
+        ]
+        listed = [pb.KnownWord(word="barrel", count=7)] if request.list_all else []
+        return pb.LookUpWordsResponse(known=["red"], unknown=unknown, suggestions=["barrel"], vocabulary=listed)
 
     def DescribeServer(self, request, context):
         self._enter(context)
@@ -221,10 +225,13 @@ def test_a_variation_is_of_the_views_or_of_an_earlier_job(client, servicer, requ
 
 def test_the_server_says_which_words_and_sources_it_knows(client, servicer):
     found = client.look_up_words("a red barel", prefix="bar", max_suggestions=5, generator="starter")
-    assert found == WordsFound(("red",), {"barel": ("barrel", "bare")}, ("barrel",))
+    assert found == WordsFound(
+        ("red",), {"barel": ("barrel", "bare")}, ("barrel",), (KnownWord("cat", 0, "dog", is_rough=True),)
+    )
     assert servicer.asked == pb.LookUpWordsRequest(
         prompt="a red barel", prefix="bar", max_suggestions=5, generator="starter"
     )
+    assert client.look_up_words(list_all=True).vocabulary == (KnownWord("barrel", 7),)
     generator = GeneratorInfo("starter", False, "no weights", ("text",))
     assert client.describe(wait_until_ready=True) == ServerInfo(True, ("capture",), (generator,))
     assert not client.describe().is_ready

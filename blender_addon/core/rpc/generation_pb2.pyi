@@ -510,34 +510,54 @@ class DownloadAssetResponse(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., chunk: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class LookUpWordsRequest(_message.Message):
-    __slots__ = ("prompt", "prefix", "max_suggestions", "generator")
+    __slots__ = ("prompt", "prefix", "max_suggestions", "generator", "list_all")
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
     MAX_SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
     GENERATOR_FIELD_NUMBER: _ClassVar[int]
+    LIST_ALL_FIELD_NUMBER: _ClassVar[int]
     prompt: str
     prefix: str
     max_suggestions: int
     generator: str
-    def __init__(self, prompt: _Optional[str] = ..., prefix: _Optional[str] = ..., max_suggestions: _Optional[int] = ..., generator: _Optional[str] = ...) -> None: ...
+    list_all: bool
+    def __init__(self, prompt: _Optional[str] = ..., prefix: _Optional[str] = ..., max_suggestions: _Optional[int] = ..., generator: _Optional[str] = ..., list_all: _Optional[bool] = ...) -> None: ...
 
 class LookUpWordsResponse(_message.Message):
-    __slots__ = ("known", "unknown", "suggestions")
+    __slots__ = ("known", "unknown", "suggestions", "vocabulary")
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
     known: _containers.RepeatedScalarFieldContainer[str]
     unknown: _containers.RepeatedCompositeFieldContainer[UnknownWord]
     suggestions: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, known: _Optional[_Iterable[str]] = ..., unknown: _Optional[_Iterable[_Union[UnknownWord, _Mapping]]] = ..., suggestions: _Optional[_Iterable[str]] = ...) -> None: ...
+    vocabulary: _containers.RepeatedCompositeFieldContainer[KnownWord]
+    def __init__(self, known: _Optional[_Iterable[str]] = ..., unknown: _Optional[_Iterable[_Union[UnknownWord, _Mapping]]] = ..., suggestions: _Optional[_Iterable[str]] = ..., vocabulary: _Optional[_Iterable[_Union[KnownWord, _Mapping]]] = ...) -> None: ...
 
 class UnknownWord(_message.Message):
-    __slots__ = ("word", "nearest")
+    __slots__ = ("word", "nearest", "taken_for", "is_rough")
     WORD_FIELD_NUMBER: _ClassVar[int]
     NEAREST_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FOR_FIELD_NUMBER: _ClassVar[int]
+    IS_ROUGH_FIELD_NUMBER: _ClassVar[int]
     word: str
     nearest: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, word: _Optional[str] = ..., nearest: _Optional[_Iterable[str]] = ...) -> None: ...
+    taken_for: str
+    is_rough: bool
+    def __init__(self, word: _Optional[str] = ..., nearest: _Optional[_Iterable[str]] = ..., taken_for: _Optional[str] = ..., is_rough: _Optional[bool] = ...) -> None: ...
+
+class KnownWord(_message.Message):
+    __slots__ = ("word", "count", "taken_for", "is_rough")
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FOR_FIELD_NUMBER: _ClassVar[int]
+    IS_ROUGH_FIELD_NUMBER: _ClassVar[int]
+    word: str
+    count: int
+    taken_for: str
+    is_rough: bool
+    def __init__(self, word: _Optional[str] = ..., count: _Optional[int] = ..., taken_for: _Optional[str] = ..., is_rough: _Optional[bool] = ...) -> None: ...
 
 class ShutdownRequest(_message.Message):
     __slots__ = ()
