@@ -49,8 +49,6 @@ class HistoryEntry:
     job_id: str
     meshes: tuple[Path, ...]
     preview: Path | None
-    made_views: tuple[Path, ...] = ()
-    """Pictures of the first variant that the job has made, in the order of the sides: front, right, back, left."""
 
     @property
     def title(self) -> str:
@@ -61,6 +59,14 @@ class HistoryEntry:
         """The whole request, from the disk. Raises: ValueError, OSError."""
         record = json.loads((self.folder / REQUEST_NAME).read_text(encoding="utf-8"))
         return request_from_record(record, self.folder)
+
+    def views(self, variant: int = 0) -> tuple[Path, ...]:
+        """Pictures of front, right, back and left: those that the job has made of a variant, else those captured.
+
+        Raises: ValueError, OSError, when the request cannot be read.
+        """
+        made = tuple(sorted(self.folder.glob(f"made_{variant}_*.png")))
+        return made or tuple(v.image_path for v in self.request().views[:4] if v.image_path.is_file())
 
     def facts(self) -> tuple[ResultFacts, ...]:
         return read_facts(self.folder / FACTS_NAME)
@@ -120,7 +126,6 @@ def write_entry(
             "seed": facts[0].seed if facts and facts[0].seed is not None else request.options.seed,
             "job_id": job_id,
             "meshes": [path.name for path in meshes],
-            "made_views": [path.name for path in made],
         },
     )
 
@@ -134,7 +139,7 @@ def read_history(root: Path) -> History:
                 continue
             folder = Path(item.path)
             try:
-                entries.append(_read_entry(folder))
+                entries.append(read_entry(folder))
             except FileNotFoundError:
                 num_skipped += any(folder.glob("mesh*.glb"))
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -182,7 +187,8 @@ def remove_old_captures(root: Path, *, days: int, keep: Iterable[str] = (), now:
     return count
 
 
-def _read_entry(folder: Path) -> HistoryEntry:
+def read_entry(folder: Path) -> HistoryEntry:
+    """One folder of the history. Raises: OSError, ValueError, KeyError, TypeError, AttributeError, when it is none."""
     meta = json.loads((folder / META_NAME).read_text(encoding="utf-8"))
     # Names alone count: nothing outside the folder is ever read or deleted.
     meshes = tuple(folder / Path(str(name)).name for name in meta["meshes"])
@@ -200,7 +206,6 @@ def _read_entry(folder: Path) -> HistoryEntry:
         job_id=str(meta["job_id"]),
         meshes=meshes,
         preview=preview if preview.is_file() else None,
-        made_views=tuple(folder / Path(str(name)).name for name in meta["made_views"]),
     )
 
 

@@ -57,6 +57,7 @@ def test_the_captures_of_an_entry_can_be_sent_again(tmp_path):
     assert entry.title == "barrel"
     assert [view.image_path.read_bytes() for view in entry.request().views] == [b"view_00.png", b"view_01.png"]
     assert entry.preview.read_bytes() == b"view_00.png"
+    assert [path.name for path in entry.views()] == ["view_00.png", "view_01.png"]
 
 
 def test_the_picture_that_was_given_is_kept(tmp_path):
@@ -72,7 +73,8 @@ def test_pictures_of_the_job_are_kept_and_the_first_is_the_preview(tmp_path):
     pictures = [PreviewPicture(bytes([v, i]), "image/png", i, 4, v) for v in (1, 0) for i in (3, 0, 1, 2)]
     finish(tmp_path, source=TextInput("x"), request_id="a", pictures=pictures)
     (entry,) = read_history(tmp_path).entries
-    assert [path.read_bytes() for path in entry.made_views] == [bytes([0, i]) for i in range(4)]
+    for variant in range(2):
+        assert [path.read_bytes() for path in entry.views(variant)] == [bytes([variant, i]) for i in range(4)]
     assert entry.preview.read_bytes() == b"\0\0"
 
 
@@ -148,7 +150,7 @@ def test_thousands_of_entries_are_read_at_once(tmp_path):
         folder.mkdir()
         (folder / "mesh.glb").touch()
         meta = {"label": "x", "prompt": "", "kind": "text", "created": f"{k:04d}", "seed": 0, "job_id": ""}
-        (folder / "meta.json").write_text(json.dumps(meta | {"meshes": ["mesh.glb"], "made_views": []}))
+        (folder / "meta.json").write_text(json.dumps(meta | {"meshes": ["mesh.glb"]}))
     began = time.perf_counter()
     history = read_history(tmp_path)
     print(f"2000 entries in {time.perf_counter() - began:.2f} s")

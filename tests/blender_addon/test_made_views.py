@@ -81,7 +81,7 @@ def test_a_result_is_remembered_on_the_disk_with_what_it_was_made_with(run, tmp_
     assert row.facts[0].backend_version
     (entry,) = [entry for entry in read_history(tmp_path).entries if entry.request_id == row.id]
     assert (entry.prompt, entry.seed, entry.job_id) == ("#preview a barrel", 5, row.job_id)
-    assert entry.meshes == (row.result_path, *row.more_result_paths) and len(entry.made_views) == 4
+    assert entry.meshes == (row.result_path, *row.more_result_paths) and len(entry.views(1)) == 4
     assert entry.preview.read_bytes().startswith(b"\x89PNG") and entry.facts() == row.facts
     assert entry.request().options == row.request.options
 
