@@ -5,7 +5,9 @@
     request.json        the whole request, to send it again
     mesh.glb, mesh_2.glb, ...
     preview.png         a small picture of the result
-    view_00.png, ...    the captures; input.png: the picture that was given; made_0_00.png, ...: views that were made
+    view_00.png, ...    the captures
+    input_front.png ... the pictures that were given
+    made_0_00.png, ...  the views that were made, by variant and side
     facts.json          what the server told
 """
 
@@ -103,12 +105,8 @@ def write_entry(
             made.append(path)
     made.sort()
     kept = request
-    if isinstance(request.source, ImageInput) and request.source.image_path.is_file():
-        # The picture may be a temporary file, or change: the history keeps its own.
-        copy = folder / f"input{request.source.image_path.suffix}"
-        if request.source.image_path != copy:
-            shutil.copyfile(request.source.image_path, copy)
-        kept = dataclasses.replace(request, source=dataclasses.replace(request.source, image_path=Path(copy.name)))
+    if isinstance(request.source, ImageInput):
+        kept = dataclasses.replace(request, source=_with_own_pictures(request.source, folder))
     preview = folder / PREVIEW_NAME
     if not preview.is_file():
         shown = [*made, *(view.image_path for view in request.views[:1] if view.image_path.is_file())]
@@ -207,6 +205,20 @@ def read_entry(folder: Path) -> HistoryEntry:
         meshes=meshes,
         preview=preview if preview.is_file() else None,
     )
+
+
+def _with_own_pictures(source: ImageInput, folder: Path) -> ImageInput:
+    """The pictures that were given may be temporary files, or change: the history keeps its own."""
+
+    def copy(path: Path, side: str) -> Path:
+        own = folder / f"input_{side}{path.suffix}"
+        if path == own or not path.is_file():
+            return path
+        shutil.copyfile(path, own)
+        return Path(own.name)
+
+    others = tuple(dataclasses.replace(other, image_path=copy(other.image_path, other.side)) for other in source.others)
+    return dataclasses.replace(source, image_path=copy(source.image_path, "front"), others=others)
 
 
 def _write_json(path: Path, table: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .request import CapturedView, ImageInput, JobOptions, JobRequest, Target, TextInput, VariationInput
+from .request import CapturedView, ImageInput, JobOptions, JobRequest, SidePicture, Target, TextInput, VariationInput
 
 _SOURCES = {"text": TextInput, "image": ImageInput, "variation": VariationInput}
 
@@ -43,7 +43,8 @@ def request_from_record(record: str | dict[str, Any], folder: Path | None = None
         kind = table["kind"]
         source = _build(_SOURCES[kind], table["source"]) if kind in _SOURCES else None
         if isinstance(source, ImageInput):
-            source = dataclasses.replace(source, image_path=_absolute(str(source.image_path), folder))
+            others = tuple(SidePicture(_absolute(row["image_path"], folder), row["side"]) for row in source.others)
+            source = dataclasses.replace(source, image_path=_absolute(str(source.image_path), folder), others=others)
         identity = {"request_id": table["request_id"]} if table.get("request_id") else {}
         return JobRequest(
             str(table.get("label", "")),

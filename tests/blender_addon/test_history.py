@@ -16,7 +16,15 @@ from blender_addon.core.history import (
     write_entry,
 )
 from blender_addon.core.jobs import PreviewPicture
-from blender_addon.core.request import CapturedView, ImageInput, JobOptions, JobRequest, Target, TextInput
+from blender_addon.core.request import (
+    CapturedView,
+    ImageInput,
+    JobOptions,
+    JobRequest,
+    SidePicture,
+    Target,
+    TextInput,
+)
 
 TARGET = Target("Scene", "", (), ())
 
@@ -63,10 +71,16 @@ def test_the_captures_of_an_entry_can_be_sent_again(tmp_path):
 def test_the_picture_that_was_given_is_kept(tmp_path):
     picture = tmp_path / "temporary.png"
     picture.write_bytes(b"picture")
-    finish(tmp_path / "jobs", source=ImageInput(picture, "a barrel"), request_id="a")
+    other = tmp_path / "other.png"
+    other.write_bytes(b"other")
+    given = ImageInput(picture, "a barrel", others=(SidePicture(other, "back"),), background="none")
+    finish(tmp_path / "jobs", source=given, request_id="a")
     picture.unlink()
+    other.unlink()
     (entry,) = read_history(tmp_path / "jobs").entries
-    assert entry.request().source.image_path.read_bytes() == b"picture"
+    source = entry.request().source
+    assert [path.read_bytes() for path in source.image_paths] == [b"picture", b"other"]
+    assert (source.prompt, source.others[0].side, source.background) == ("a barrel", "back", "none")
 
 
 def test_pictures_of_the_job_are_kept_and_the_first_is_the_preview(tmp_path):
