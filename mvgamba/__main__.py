@@ -11,12 +11,12 @@ import sys
 
 from mvgamba import __version__
 from mvgamba.commands import doctor, evaluate, learn, prompt, robustness, views, vocabulary, weights
-from mvgamba.commands.options import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED
+from mvgamba.commands.options import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_UNREAD
 from mvgamba.errors import Cancelled, MVGambaError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Console entry point. Returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Console entry point. Returns the exit status: 0 done, 1 failed, 2 bad input, 130 interrupted, 141 nobody reads the output."""
     # before torch is loaded: threads that wait by spinning made a job four times slower on a machine where others work too
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # likewise: large tensors in pages of 2 MiB (Linux); writing to fresh memory is five times as fast
@@ -28,7 +28,13 @@ def main(argv: list[str] | None = None) -> int:
         stream=sys.stderr,
     )
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # whoever read has enough, as in `mvgamba vocabulary | head`; what is left must not be written at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
     except Cancelled:
         _say_error(args, "CANCELLED", "Stopped; nothing was written.")
         return EXIT_INTERRUPTED

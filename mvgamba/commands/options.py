@@ -15,6 +15,8 @@ else:
 EXIT_FAILED = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_UNREAD = 141
+"""As a shell says of a program whose output nobody reads any more."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -46,6 +46,16 @@ def test_text_for_people_names_the_file_and_who_started(box_capture, tmp_path):
     assert "Started from hull (" in done.stdout or "Started from ray (" in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [("vocabulary",), ("vocabulary", "barrel")], ids=["long", "short"])
+def test_a_reader_who_leaves_early_gets_no_trace(arguments):
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == 141
+
+
 def test_an_interrupt_stops_soon_and_leaves_no_file(box_capture, tmp_path):
     out = tmp_path / "box.glb"
     process = subprocess.Popen(
