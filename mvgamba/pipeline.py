@@ -20,8 +20,8 @@ from mvgamba.distilling import placed as surfels_placed
 from mvgamba.errors import EmptyReconstruction, InvalidInput, OutOfMemory, Unavailable
 from mvgamba.io.glb import write_glb
 from mvgamba.multiview.distillation import StarterPrior
-from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings
-from mvgamba.multiview.starter_generator import model_from_settings
+from mvgamba.multiview.protocol import GeneratedViews
+from mvgamba.multiview.starter_generator import StarterGenerator
 from mvgamba.planning import PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
 from mvgamba.progress import CancelToken, Progress, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
@@ -46,7 +46,7 @@ from mvgamba.types import (
     TexturedMesh,
     Variation,
 )
-from mvgamba.view_making import ShowViews, make_views, placed
+from mvgamba.view_making import ChosenGenerator, ShowViews, load_generator, make_views, placed
 from mvgamba.weights import default
 
 log = logging.getLogger(__name__)
@@ -126,8 +126,17 @@ def _from_made_views(
             report(Progress("multiview", share * fraction, "Making views"))
 
     tell(0.0)
+    chosen = load_generator(source, options)
+    if options.multiview.distil:
+        _check_distilling(source, chosen)
     made = make_views(
-        source, options, redraw=lambda views, own: _redrawn(views, own, options), report=tell, show=show, cancel=cancel
+        source,
+        options,
+        redraw=lambda views, own: _redrawn(views, own, options),
+        report=tell,
+        show=show,
+        cancel=cancel,
+        chosen=chosen,
     )
     seconds = time.perf_counter() - begin
     for sentence in made.warnings:
@@ -144,7 +153,8 @@ def _from_made_views(
     left = None if options.seconds is None else max(options.seconds - seconds, 0.1)
     distil = None
     if options.multiview.distil:
-        distil = _distiller(source, made, options, cancel)
+        assert isinstance(chosen.generator, StarterGenerator)
+        distil = _distiller(source, made, chosen.generator, options, cancel)
     result = _from_views(made.views, dataclasses.replace(options, seconds=left), rest, cancel, distil)
     times = {"multiview": seconds, **result.seconds}
     facts = {
@@ -239,25 +249,34 @@ def choose_reconstructor(views: PosedViews, options: GenerateOptions) -> tuple[s
     return "ray", "trained weights are installed"
 
 
+Distil = Callable[[Surfels, Similarity, Callable[[float], None]], Surfels]
+"""Surfels of the normalised frame, its place, and who is told the fraction done -> the surfels as a generator expects them."""
+
+
+def _check_distilling(source: TextPrompt | SourceImage | Variation, chosen: ChosenGenerator) -> None:
+    """Raises: InvalidInput, before minutes have gone into views."""
+    if not isinstance(chosen.generator, StarterGenerator) or isinstance(source, Variation):
+        raise InvalidInput("Score distillation (--refine sds) is for words and pictures, by the starter generator.")
+
+
 def _distiller(
     source: TextPrompt | SourceImage | Variation,
     made: GeneratedViews,
+    generator: StarterGenerator,
     options: GenerateOptions,
     cancel: CancelToken | None,
-) -> Callable[[Surfels, Similarity], Surfels]:
-    """Pulls surfels of the normalised frame to what the starter generator takes them for."""
-    if made.facts.get("generator") != "starter" or isinstance(source, Variation):
-        raise InvalidInput("Score distillation (--refine sds) is for words and pictures, by the starter generator.")
-    model, _ = model_from_settings(GeneratorSettings(weights_folder=options.weights_folder))
+) -> Distil:
+    """By the generator that has made the views."""
     picture = source if isinstance(source, SourceImage) else None
     elevation = math.radians(made.facts.get("elevation_deg", 0.0))
     prompt = made.facts.get("read_as", made.facts["prompt"])
-    prior = StarterPrior(model, prompt, picture=picture, elevation=elevation)
+    prior = StarterPrior(generator.model, prompt, picture=picture, elevation=elevation)
 
-    def pulled(surfels: Surfels, to_world: Similarity) -> Surfels:
+    def pulled(surfels: Surfels, to_world: Similarity, report: Callable[[float], None]) -> Surfels:
         wishes = DistilOptions(steps=options.multiview.distil)
-        done = distil(surfels_placed(surfels, to_world), prior, wishes, seed=options.seed, cancel=cancel)
-        return surfels_placed(done.surfels, to_world.inverse())
+        start = surfels_placed(surfels, to_world).to(generator.device)
+        done = distil(start, prior, wishes, seed=options.seed, report=report, cancel=cancel)
+        return surfels_placed(done.surfels.to(surfels.means.device), to_world.inverse())
 
     return pulled
 
@@ -267,7 +286,7 @@ def _from_views(
     options: GenerateOptions,
     report: Report | None,
     cancel: CancelToken | None,
-    distil: Callable[[Surfels, Similarity], Surfels] | None = None,
+    distil: Distil | None = None,
 ) -> Result:
     begin = time.perf_counter()
     fitted = _fitted(views, options)
@@ -323,8 +342,9 @@ def _from_views(
         start, name, because = _start(name, because, options, settings, host)
         facts |= {"reconstructor": name, "reconstructor_because": because}
         if distil is not None:
-            tell("reconstruct", 0.3, "Distilling")
-            start = Reconstruction(distil(start.surfels, normalised.to_world), guess=start.guess)
+            # most of this stage, as it takes minutes
+            distilling = lambda done: tell("reconstruct", 0.1 + 0.9 * done, "Distilling")  # noqa: E731
+            start = Reconstruction(distil(start.surfels, normalised.to_world, distilling), guess=start.guess)
             facts["distilled"] = options.multiview.distil
         guess = None if start.guess is None else start.guess.to(options.device)
         start = dataclasses.replace(start, surfels=start.surfels.to(options.device), guess=guess)

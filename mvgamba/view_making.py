@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -20,6 +21,23 @@ Redraw = Callable[[PosedViews, Cameras], PosedViews]
 """Views of an object, cameras about the unit ball -> what those cameras would see of it, the ball being around it."""
 
 
+@dataclass(frozen=True, eq=False)
+class ChosenGenerator:
+    """A generator with its weights, and why it was taken."""
+
+    name: str
+    because: str
+    """In a few words."""
+    generator: MultiviewGenerator
+
+
+def load_generator(source: TextPrompt | SourceImage | Variation, options: GenerateOptions) -> ChosenGenerator:
+    """Raises: Unavailable, WeightsMissing, WeightsCorrupt."""
+    name, because = choose_generator(source, options)
+    settings = GeneratorSettings(weights_folder=options.weights_folder, device=options.device)
+    return ChosenGenerator(name, because, GENERATORS.get(name)(settings))
+
+
 def make_views(
     source: TextPrompt | SourceImage | Variation,
     options: GenerateOptions,
@@ -28,20 +46,21 @@ def make_views(
     report: Callable[[float], None],
     show: ShowViews | None = None,
     cancel: CancelToken | None = None,
+    chosen: ChosenGenerator | None = None,
 ) -> GeneratedViews:
     """Views about an object in the unit ball, or in the place of the views of a variation.
 
     Args:
         redraw: For a variation whose views are not from the generator's own cameras.
         report: Told the fraction that is done.
+        chosen: What makes them; loaded unless given.
     Raises:
         InvalidInput: The prompt, the picture or an option cannot be used.
         Unavailable: The generator is not here, or its weights are not.
         Cancelled: The token was set.
     """
-    name, because = choose_generator(source, options)
-    settings = GeneratorSettings(weights_folder=options.weights_folder, device=options.device)
-    generator: MultiviewGenerator = GENERATORS.get(name)(settings)
+    chosen = chosen or load_generator(source, options)
+    name, because, generator = chosen.name, chosen.because, chosen.generator
     place = Similarity.identity()
     request = ViewsRequest(
         recall=options.multiview.recall,

@@ -106,10 +106,32 @@ def test_pictures_of_other_sides_show_there(options):
 
 def test_surfels_are_pulled_to_what_the_generator_takes_them_for(options):
     pulled = dataclasses.replace(options, multiview=dataclasses.replace(options.multiview, distil=3))
-    result = generate(GenerateRequest(TextPrompt("a red barrel"), pulled))
+    told = []
+    result = generate(GenerateRequest(TextPrompt("a red barrel"), pulled), told.append)
     assert result.facts["distilled"] == 3
+    fractions = [p.fraction for p in told if p.message == "Distilling"]
+    assert len(fractions) == 4 and fractions == sorted(set(fractions)), "minutes must not look like a standstill"
     low, high = box_of(result.mesh)
     assert np.allclose(high, 0.66, atol=0.06) and np.allclose(low, -0.66, atol=0.06)
+
+
+def test_weights_are_loaded_once_also_where_they_distil(options, monkeypatch):
+    from mvgamba.multiview import starter_generator
+
+    loaded, load = [], starter_generator.load_starter
+    monkeypatch.setattr(starter_generator, "load_starter", lambda path: loaded.append(path) or load(path))
+    pulled = dataclasses.replace(options, multiview=dataclasses.replace(options.multiview, distil=1))
+    generate(GenerateRequest(TextPrompt("a red barrel"), pulled))
+    assert len(loaded) == 1
+
+
+def test_distillation_that_cannot_be_is_refused_before_views_are_made(options):
+    pulled = dataclasses.replace(options, multiview=dataclasses.replace(options.multiview, distil=3))
+    seen = PosedViews(torch.zeros(5, 3, 16, 16), torch.ones(5, 1, 16, 16), rig_cameras(size=16))
+    told = []
+    with pytest.raises(InvalidInput, match="for words and pictures"):
+        generate(GenerateRequest(Variation(seen, "a red barrel"), pulled), told.append)
+    assert [p.fraction for p in told] == [0.0]
 
 
 def test_a_variation_stands_where_the_object_stood(options):
