@@ -20,13 +20,13 @@ from .core.backend_process import BackendCommand, find_backend
 from .core.errors import AddonError, sentence
 from .core.i18n import tr
 from .core.jobs import JobRow, JobState, retry_request, wait_until
-from .core.request import ImageInput, JobOptions, JobRequest, Target, TextInput, approved_request
+from .core.request import ImageInput, JobOptions, JobRequest, TextInput, approved_request
 from .scene.capture import CaptureSettings, capture
 from .scene.folders import user_folder
 from .scene.pictures import fit_picture
-from .scene.place import find_sources
 from .scene.session import session
 from .scene.subject import subject_objects
+from .scene.target import find_replaced, find_sources, make_target
 
 DEFAULT_TIMEOUT = 1800.0
 """Seconds."""
@@ -40,6 +40,13 @@ def generate(
     options: JobOptions | None = None,
     hide_source: bool = False,
     collection_name: str = "",
+    placement: str = "MATCH",
+    replaced: bpy.types.Object | None = None,
+    use_ground: bool = True,
+    size: float = 0.0,
+    size_axis: str = "MAX",
+    shade_smooth: bool = True,
+    source_after: str = "",
     wait: bool = True,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> JobRow:
@@ -47,22 +54,35 @@ def generate(
 
     With `wait` the row comes back when it has ended; else it comes back at once and the timer brings the result.
 
+    Args:
+        hide_source: The same as `source_after="HIDE"`.
+        placement: MATCH, CURSOR, SURFACE, ORIGIN or REPLACE.
+        replaced: Whose mesh the result becomes, with REPLACE; else the active object.
+        use_ground: Put the lowest point at the height of the place, else the middle; not for MATCH.
+        size: Along `size_axis` (MAX, X, Y, Z) in scene units, for CURSOR, SURFACE and ORIGIN; 0 for that of the source.
+        source_after: KEEP, HIDE or STORE.
     Raises:
-        AddonError: Nothing to capture, no backend; with `wait` also any failure of the job, and DEADLINE_EXCEEDED.
+        AddonError: Nothing to capture, no backend, INVALID_TARGET; with `wait` also any failure of the job, and
+            DEADLINE_EXCEEDED.
     """
     context = context or bpy.context
     subject = list(objects) if objects is not None else subject_objects(context)
     if not subject:
         raise AddonError("CAPTURE_FAILED", "select an object to capture")
+    _require_no_click(placement, wait=wait)
     command = backend_command(context)
     settings = capture_settings or CaptureSettings()
-    target = Target(
-        scene_name=context.scene.name,
-        filepath=bpy.data.filepath,
-        source_names=tuple(obj.name for obj in subject),
-        source_uids=tuple(obj.session_uid for obj in subject),
+    target = make_target(
+        context,
+        subject,
+        mode=placement,
+        replaced=replaced,
+        size=size,
+        size_axis=size_axis,
+        use_ground=use_ground,
+        shade_smooth=shade_smooth,
+        source_after=source_after or ("HIDE" if hide_source else "KEEP"),
         collection_name=collection_name,
-        hide_source=hide_source,
     )
     label = subject[0].name if len(subject) == 1 else f"{subject[0].name} +{len(subject) - 1}"
     draft = JobRequest(label, (), options or JobOptions(), target)
@@ -97,6 +117,11 @@ def generate_from(
     size: float = 1.0,
     location: Sequence[float] | None = None,
     collection_name: str = "",
+    placement: str = "CURSOR",
+    replaced: bpy.types.Object | None = None,
+    use_ground: bool = True,
+    size_axis: str = "MAX",
+    shade_smooth: bool = True,
     wait: bool = True,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> JobRow:
@@ -105,22 +130,29 @@ def generate_from(
         api.generate_from(api.TextInput("a red wooden barrel"), size=0.9)
 
     Args:
-        size: Longest edge in scene units.
+        size: Along `size_axis` (MAX, X, Y, Z) in scene units.
         location: Where the middle of the underside stands, instead of the cursor.
+        placement: CURSOR, SURFACE, ORIGIN or REPLACE.
+        replaced: Whose mesh the result becomes, with REPLACE (its size counts then); else the active object.
+        use_ground: Put the lowest point at the height of the place, else the middle.
     Raises:
         AddonError: As `generate`.
     """
     context = context or bpy.context
+    if placement == "MATCH":
+        raise AddonError("INVALID_TARGET", tr("only captures have a source to match"))
+    _require_no_click(placement, wait=wait)
     command = backend_command(context)
-    at = context.scene.cursor.location if location is None else location
-    target = Target(
-        scene_name=context.scene.name,
-        filepath=bpy.data.filepath,
-        source_names=(),
-        source_uids=(),
-        collection_name=collection_name,
-        location=(float(at[0]), float(at[1]), float(at[2])),
+    target = make_target(
+        context,
+        mode=placement,
+        replaced=replaced,
+        location=location,
         size=size,
+        size_axis=size_axis,
+        use_ground=use_ground,
+        shade_smooth=shade_smooth,
+        collection_name=collection_name,
     )
     label = source.prompt[:60] or Path(getattr(source, "image_path", "")).stem
     request = JobRequest(label, (), options or JobOptions(), target, source=source)
@@ -169,8 +201,14 @@ def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None 
         context=context,
         capture_settings=settings,
         options=row.request.options,
-        hide_source=target.hide_source,
         collection_name=target.collection_name,
+        placement=target.mode,
+        replaced=find_replaced(target, (context or bpy.context).scene),
+        use_ground=target.use_ground,
+        size=target.size,
+        size_axis=target.size_axis,
+        shade_smooth=target.shade_smooth,
+        source_after=target.source_after,
         wait=False,
     )
 
@@ -188,6 +226,11 @@ def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:
         reason = row.reason or "CANCELLED"
         raise AddonError(reason, sentence(reason, row.message))
     return row
+
+
+def _require_no_click(placement: str, *, wait: bool) -> None:
+    if placement == "SURFACE" and wait:
+        raise AddonError("INVALID_TARGET", tr("a surface is clicked when the result is there: use wait=False"))
 
 
 def backend_command(context: bpy.types.Context) -> BackendCommand:

@@ -65,6 +65,7 @@ REMEDIES: dict[str, Remedy] = {
     "DOWNLOAD_CORRUPT": Remedy("The result arrived damaged", shows_detail=False),
     "CAPTURE_FAILED": Remedy("The capture failed"),
     "PLACE_FAILED": Remedy("The result could not be imported", "Place Again", "mvgamba.place_result"),
+    "INVALID_TARGET": Remedy("The result cannot be placed like that"),
     "ONLINE_ACCESS_OFF": Remedy("Allow Online Access is off", *_PREFERENCES, shows_detail=False),
 }
 

@@ -156,20 +156,39 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class Target:
-    """Where the result belongs: names and identifiers, never pointers, which undo would break."""
+    """Where the result belongs: names and identifiers, never pointers, which undo would break.
+
+    Identifiers are `session_uid`s: they hold over undo and renaming, in this run of Blender and until a file is loaded.
+    """
 
     scene_name: str
     filepath: str
     """Of the .blend that was open; empty when unsaved."""
     source_names: tuple[str, ...]
     source_uids: tuple[int, ...]
-    """`session_uid` of each source object."""
     collection_name: str = ""
-    hide_source: bool = False
+    """Where the result is linked; empty for the collection of its source, else for one of our own."""
+    mode: str = "MATCH"
+    """One of `placing.MODES`."""
     location: tuple[float, float, float] | None = None
-    """For a result without a source: where the middle of its underside stands, in the world."""
+    """Of the 3D cursor when the job was sent, in the world; None for where it is when the result is placed."""
+    heading: float = 0.0
+    """Of the 3D cursor, about Z; radians."""
     size: float = 0.0
-    """For a result without a source: its longest edge in scene units; 0 leaves it as it was made, in a ball of radius 1."""
+    """In scene units along `size_axis`; 0 leaves it as it was made: a capture in its own size, else in a ball of radius 1."""
+    size_axis: str = "MAX"
+    """One of `placing.AXES`."""
+    use_ground: bool = True
+    """The lowest point at the height of the place; else the middle."""
+    shade_smooth: bool = True
+    source_after: str = "KEEP"
+    """KEEP, HIDE or STORE: what becomes of the sources when the result is placed."""
+    scene_uid: int = 0
+    """0 when only the name is known; so for the other identifiers."""
+    collection_uid: int = 0
+    replaced_name: str = ""
+    """Of the object whose mesh is replaced, with mode REPLACE."""
+    replaced_uid: int = 0
 
 
 @dataclass(frozen=True)

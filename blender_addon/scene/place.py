@@ -1,8 +1,8 @@
-"""A downloaded result becomes an object exactly over its source.
+"""A downloaded result becomes an object where it belongs.
 
-The GLB of a capture job is in the world of its cameras, so it needs no fitting: it is imported as it is. Only its origin
-is moved, without moving a vertex in the world: to that of the source, turned as the source is, so that the result behaves
-in the user's hands as the source does.
+The GLB of a capture job is in the world of its cameras, so to lie over its source it needs no fitting: only its origin is
+moved, without moving a vertex in the world, to that of the source, turned as the source is, so that the result behaves in
+the user's hands as the source does. All other results are scaled to the size that was asked for and stood on their foot.
 """
 
 import logging
@@ -10,51 +10,62 @@ import time
 from pathlib import Path
 
 import bpy
+import numpy as np
 from mathutils import Matrix, Vector
 
-from ..core.errors import AddonError
+from ..core import placing
+from ..core.i18n import tr
 from ..core.request import JobRequest, Target
+from . import collections
+from .importing import import_mesh, mesh_bounds, name_after
+from .replace import exchange_mesh, fit_to, transform
+from .target import find_collection, find_replaced, find_sources
 
 log = logging.getLogger(__name__)
 
-
-def find_sources(target: Target) -> list[bpy.types.Object]:
-    """The source objects that still exist, by identity of the session and then by name."""
-    by_uid = {obj.session_uid: obj for obj in bpy.data.objects}
-    found = []
-    for uid, name in zip(target.source_uids, target.source_names, strict=True):
-        obj = by_uid.get(uid) or bpy.data.objects.get(name)
-        if obj is not None:
-            found.append(obj)
-    return found
+__all__ = ["find_sources", "place_result"]
 
 
 def place_result(
-    context: bpy.types.Context, path: Path, request: JobRequest, *, job_id: str, select: bool = True
+    context: bpy.types.Context,
+    path: Path,
+    request: JobRequest,
+    *,
+    job_id: str,
+    select: bool = True,
+    frame: Matrix | None = None,
+    notes: list[str] | None = None,
 ) -> bpy.types.Object:
-    """Import `path` and put it over its source. The caller makes the undo step.
+    """Import `path` and put it where the request says. The caller makes the undo step.
 
+    Args:
+        frame: Where a person has put it, instead: position and rotation of its foot.
+        notes: Sentences are added about what could not be done as it was asked for.
     Raises:
-        AddonError: PLACE_FAILED.
+        AddonError: PLACE_FAILED; the file is then as it was.
     """
     target = request.target
+    notes = notes if notes is not None else []
     sources = find_sources(target)
-    obj = _import_mesh(context, path)
-    if target.location is not None:
-        _move_origin(obj, _stand(obj, Vector(target.location), target.size))
+    replaced = find_replaced(target, context.scene) if target.mode == "REPLACE" and frame is None else None
+    if target.mode == "REPLACE" and frame is None and replaced is None:
+        notes.append(
+            tr("{name} cannot be replaced any more: at the 3D cursor instead").format(name=target.replaced_name)
+        )
+    obj = import_mesh(context, path, shade_smooth=target.shade_smooth)
+    if replaced is not None:
+        obj = _replace(replaced, obj, sources, target, notes)
     else:
-        _move_origin(obj, _origin_frame(sources, obj))
-    obj.name = f"{sources[0].name if sources else request.label} MVGamba"
-    obj.data.name = obj.name
-    _link(context, obj, sources, target)
-    _adopt_parent(obj, sources)
+        _stand(context, obj, sources, target, frame)
+        obj.name = f"{sources[0].name if sources else request.label} MVGamba"
+        name_after(obj.data, obj.name)
+        _link(context, obj, sources, target, notes)
+        if target.mode == "MATCH" and frame is None:
+            _adopt_parent(context, obj, sources)
     _record(obj, request, job_id)
-    if target.hide_source:
-        for source in sources:
-            source.hide_render = True
-            if source.name in context.view_layer.objects:
-                source.hide_set(True)
-    if select:
+    _put_away(context, [source for source in sources if source != obj], target.source_after, notes)
+    _show_in_local_views(context, obj)
+    if select and _is_in(context.view_layer, obj):
         for other in list(context.selected_objects):
             other.select_set(False)
         obj.select_set(True)
@@ -62,37 +73,42 @@ def place_result(
     return obj
 
 
-def _import_mesh(context: bpy.types.Context, path: Path) -> bpy.types.Object:
-    """The one mesh of the file in world coordinates; selection and active object stay as they were."""
-    before = set(bpy.data.objects)
-    selected, active = list(context.selected_objects), context.view_layer.objects.active
-    try:
-        bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=False)
-    except (RuntimeError, AttributeError) as error:
-        raise AddonError("PLACE_FAILED", _first_line(error)) from error
-    new = [obj for obj in bpy.data.objects if obj not in before]
-    meshes = [obj for obj in new if obj.type == "MESH"]
-    context.view_layer.update()
-    if not meshes:
-        for obj in new:
-            bpy.data.objects.remove(obj)
-        raise AddonError("PLACE_FAILED", f"{path.name} holds no mesh")
-    for obj in meshes:
-        obj.data.transform(obj.matrix_world)
-        obj.parent = None
-        obj.matrix_world = Matrix.Identity(4)
-    if len(meshes) > 1:
-        with context.temp_override(active_object=meshes[0], selected_editable_objects=meshes, selected_objects=meshes):
-            bpy.ops.object.join()
-    for obj in new:
-        if obj.type != "MESH":
-            bpy.data.objects.remove(obj)
-    result = meshes[0]
-    result.select_set(False)
-    for other in selected:
-        other.select_set(True)
-    context.view_layer.objects.active = active
-    return result
+def _replace(
+    replaced: bpy.types.Object,
+    imported: bpy.types.Object,
+    sources: list[bpy.types.Object],
+    target: Target,
+    notes: list[str],
+) -> bpy.types.Object:
+    mesh = imported.data
+    if replaced in sources:  # the result is its capture, and lies where it stands
+        transform(mesh, np.linalg.inv(np.array(_regular(replaced.matrix_world))))
+    else:
+        fit_to(mesh, replaced, size_axis=target.size_axis, on_ground=target.use_ground)
+    bpy.data.objects.remove(imported)
+    name_after(mesh, f"{replaced.name} MVGamba")
+    notes += exchange_mesh(replaced, mesh)
+    return replaced
+
+
+def _stand(
+    context: bpy.types.Context,
+    obj: bpy.types.Object,
+    sources: list[bpy.types.Object],
+    target: Target,
+    frame: Matrix | None,
+) -> None:
+    """Move the mesh into a frame of its own, and the object to where that belongs; the object has no scale."""
+    if frame is None and target.mode == "MATCH":
+        frame = _origin_frame(sources, obj)
+        obj.data.transform(frame.inverted())
+    else:
+        low, high = mesh_bounds(obj.data)
+        factor = placing.size_factor(high - low, target.size, target.size_axis)
+        transform(obj.data, placing.own_frame(low, high, factor, on_ground=target.use_ground))
+        frame = frame if frame is not None else _frame_of(context, target)
+    obj.matrix_world = frame
+    obj.data.update()
 
 
 def _origin_frame(sources: list[bpy.types.Object], obj: bpy.types.Object) -> Matrix:
@@ -100,63 +116,108 @@ def _origin_frame(sources: list[bpy.types.Object], obj: bpy.types.Object) -> Mat
     if len(sources) == 1 and sources[0].type != "EMPTY":
         location, rotation, _scale = sources[0].matrix_world.decompose()
         return Matrix.LocRotScale(location, rotation, None)
-    corners = [Vector(corner) for corner in obj.bound_box]
-    return Matrix.Translation(0.5 * (corners[0] + corners[6]))
+    low, high = mesh_bounds(obj.data)
+    return Matrix.Translation(0.5 * (low + high))
 
 
-def _stand(obj: bpy.types.Object, location: Vector, size: float) -> Matrix:
-    """Scale the mesh to its longest edge and put it down; gives where its own axes then stand, under its middle."""
-    corners = [Vector(corner) for corner in obj.bound_box]
-    low, high = corners[0], corners[6]
-    longest = max(high - low)
-    factor = size / longest if size > 0 and longest > 0 else 1.0
-    under = Vector((0.5 * (low.x + high.x), 0.5 * (low.y + high.y), low.z))
-    obj.data.transform(Matrix.Translation(location) @ Matrix.Scale(factor, 4) @ Matrix.Translation(-under))
-    return Matrix.Translation(location)
+def _frame_of(context: bpy.types.Context, target: Target) -> Matrix:
+    """Of the modes that need no object: the world's origin, else the 3D cursor, as it was unless this is another scene."""
+    if target.mode == "ORIGIN":
+        return Matrix.Identity(4)
+    location, heading = target.location, target.heading
+    if location is None or target.scene_uid not in (0, context.scene.session_uid):
+        cursor = context.scene.cursor.matrix
+        location, heading = tuple(cursor.translation), placing.heading(np.array(cursor))
+    return Matrix(placing.stand_matrix(np.array(location), heading).tolist())
 
 
-def _move_origin(obj: bpy.types.Object, frame: Matrix) -> None:
-    obj.data.transform(frame.inverted())
-    obj.rotation_mode = "XYZ"  # the importer leaves quaternions, which the N panel shows awkwardly
-    obj.matrix_world = frame
-    obj.data.update()
+def _regular(matrix: Matrix) -> Matrix:
+    """A matrix that can be inverted: an axis that is scaled to nothing gets a tiny length."""
+    if abs(matrix.determinant()) > 1e-30:
+        return matrix
+    location, rotation, scale = matrix.decompose()
+    return Matrix.LocRotScale(location, rotation, Vector([value if abs(value) > 1e-6 else 1e-6 for value in scale]))
 
 
-def _link(context: bpy.types.Context, obj: bpy.types.Object, sources: list[bpy.types.Object], target: Target) -> None:
-    chosen = bpy.data.collections.get(target.collection_name) if target.collection_name else None
+def _link(
+    context: bpy.types.Context,
+    obj: bpy.types.Object,
+    sources: list[bpy.types.Object],
+    target: Target,
+    notes: list[str],
+) -> None:
+    scene, layer = context.scene, context.view_layer
+    chosen = find_collection(target)
+    if target.collection_name and (chosen is None or not chosen.is_editable):
+        notes.append(tr("Collection {name} cannot be used").format(name=target.collection_name))
+        chosen = None
     if chosen is not None:
-        homes = [chosen]
-    elif sources:
-        homes = [c for c in sources[0].users_collection if context.scene in _scenes_of(c)]
+        homes = [collections.in_scene(scene, chosen)]
     else:
-        homes = []
-    if not homes:
-        return  # stays where the importer put it: in the active collection
+        homes = [home for home in collections.homes(scene, sources[:1]) if collections.is_in_layer(layer, home)]
+    homes = homes or [collections.results(scene)]
+    for home in homes:
+        if obj.name not in home.objects:
+            home.objects.link(obj)
     for collection in list(obj.users_collection):
         if collection not in homes:
             collection.objects.unlink(obj)
-    for collection in homes:
-        if obj.name not in collection.objects:
-            collection.objects.link(obj)
+    layer.update()
+    if not _is_in(layer, obj):
+        notes.append(tr("Collection {name} is excluded from the view layer").format(name=homes[0].name))
+
+
+def _adopt_parent(context: bpy.types.Context, obj: bpy.types.Object, sources: list[bpy.types.Object]) -> None:
+    """Follow what the source follows, so that a moving rig moves the result too."""
+    if len(sources) != 1 or sources[0].parent is None:
+        return
+    source, world = sources[0], obj.matrix_world.copy()
+    obj.parent, obj.parent_type = source.parent, source.parent_type
+    obj.parent_bone, obj.parent_vertices = source.parent_bone, source.parent_vertices
+    obj.matrix_parent_inverse = Matrix.Identity(4)
+    obj.matrix_basis = Matrix.Identity(4)
+    context.view_layer.update()
+    followed = obj.matrix_world.copy()
+    if abs(followed.determinant()) < 1e-30:  # flattened to nothing: there is no place in it for a result
+        obj.parent = None
+        obj.matrix_world = world
+        return
+    obj.matrix_parent_inverse = followed.inverted()
+    obj.matrix_basis = world
     context.view_layer.update()
 
 
-def _scenes_of(collection: bpy.types.Collection) -> list[bpy.types.Scene]:
-    return [
-        scene
-        for scene in bpy.data.scenes
-        if collection == scene.collection or collection in set(scene.collection.children_recursive)
-    ]
-
-
-def _adopt_parent(obj: bpy.types.Object, sources: list[bpy.types.Object]) -> None:
-    """Follow what the source follows, so that a moving rig moves the result too."""
-    if len(sources) != 1 or sources[0].parent is None or sources[0].parent_type != "OBJECT":
+def _put_away(context: bpy.types.Context, sources: list[bpy.types.Object], source_after: str, notes: list[str]) -> None:
+    if source_after == "KEEP" or not sources:
         return
-    world = obj.matrix_world.copy()
-    obj.parent = sources[0].parent
-    obj.matrix_parent_inverse = sources[0].parent.matrix_world.inverted_safe()
-    obj.matrix_world = world
+    if source_after == "STORE":
+        left = collections.store(context, sources)
+        if left:
+            notes.append(tr("{names} could not be stored").format(names=", ".join(obj.name for obj in left)))
+        return
+    for source in sources:
+        if source.is_editable:
+            source.hide_render = True
+        else:
+            notes.append(tr("{name} is linked and stays visible in renders").format(name=source.name))
+        if _is_in(context.view_layer, source):
+            source.hide_set(True)
+
+
+def _show_in_local_views(context: bpy.types.Context, obj: bpy.types.Object) -> None:
+    """What is new would be invisible in a view that shows a few objects only."""
+    if not _is_in(context.view_layer, obj):
+        return
+    for window in context.window_manager.windows:
+        if window.scene != context.scene or window.view_layer != context.view_layer:
+            continue
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D" and area.spaces.active.local_view is not None:
+                obj.local_view_set(area.spaces.active, True)
+
+
+def _is_in(layer: bpy.types.ViewLayer, obj: bpy.types.Object) -> bool:
+    return any(other == obj for other in layer.objects)
 
 
 def _record(obj: bpy.types.Object, request: JobRequest, job_id: str) -> None:
@@ -168,7 +229,3 @@ def _record(obj: bpy.types.Object, request: JobRequest, job_id: str) -> None:
         job_id=job_id, sources=list(request.target.source_names), blender=bpy.app.version_string
     )
     result.base_matrix = [value for column in obj.matrix_world.col for value in column]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,25 +1,32 @@
 """The jobs of this Blender: workers and backend behind them, a timer that brings their news to the main thread."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import bpy
+from mathutils import Matrix
 
 from ..core.backend_process import BackendCommand, BackendProcess
 from ..core.client import connect
 from ..core.errors import AddonError
 from ..core.history import remove_unfinished
+from ..core.i18n import tr
 from ..core.jobs import JobBoard, JobRow, JobState
 from ..core.request import JobRequest
 from ..core.word_book import WordBook
 from ..core.worker import JobClient, JobWorker
 from .place import place_result
+from .target import find_scene
 
 log = logging.getLogger(__name__)
 
 ACTIVE_DELAY = 0.1
 """Seconds between two looks at the events while a job runs."""
+
+after_placing: list[Callable[[bpy.types.Context, bpy.types.Object, JobRow], None]] = []
+"""Called with each placed result, in its undo step: variants, coarser copies, proxies. What one raises is noted on the row."""
 
 
 class Session:
@@ -31,6 +38,7 @@ class Session:
         self._workers: dict[str, JobWorker] = {}
         self._backend: BackendProcess | None = None
         self._stale: set[str] = set()
+        self._tools: set[str] = set()
         self._tick = self.pump  # timers know a function by identity, and a bound method is a new object each time
         self.on_change: Callable[[], None] | None = None
 
@@ -46,6 +54,7 @@ class Session:
         def open_client() -> JobClient:
             return connect(backend.ensure())
 
+        self._tools |= _running_tools()  # they let a click through to the button, so they will not mind a result
         row = self.board.add(request)
         worker = JobWorker(request, connect=open_client, post=self.board.post, result_path=folder / "mesh.glb")
         self._workers[row.id] = worker
@@ -61,18 +70,38 @@ class Session:
             self._start_timer()
 
     def cancel(self, row: JobRow) -> None:
-        """Ask for the end of a job; the row says so at once."""
+        """Ask for the end of a job; the row says so at once. A result that waits to be placed is let go."""
         worker = self._workers.get(row.id)
-        if worker is not None and row.can_cancel:
+        if row.state is JobState.READY:
+            row.state, row.note = JobState.CANCELLED, ""
+        elif worker is not None and row.can_cancel:
             row.state = JobState.CANCELLING
             worker.cancel()
 
-    def place(self, context: bpy.types.Context, row: JobRow, *, select: bool = True) -> bpy.types.Object:
-        """Import the result of a row that is READY (or was placed before). Raises: AddonError."""
+    def place(
+        self, context: bpy.types.Context, row: JobRow, *, select: bool = True, frame: Matrix | None = None
+    ) -> bpy.types.Object:
+        """Import the result of a row that is READY (or was placed before). The caller makes the undo step.
+
+        Args:
+            frame: Where a person has put it (`place_result`).
+        Raises:
+            AddonError: PLACE_FAILED.
+        """
         if row.result_path is None or not row.result_path.is_file():
-            raise AddonError("PLACE_FAILED", "the result file is missing")
-        obj = place_result(context, row.result_path, row.request, job_id=row.job_id, select=select)
-        row.state, row.note = JobState.PLACED, ""
+            raise AddonError("PLACE_FAILED", tr("the result file is missing"))
+        notes: list[str] = []
+        obj = place_result(
+            context, row.result_path, row.request, job_id=row.job_id, select=select, frame=frame, notes=notes
+        )
+        for callback in after_placing:
+            try:
+                callback(context, obj, row)
+            except Exception as error:  # noqa: BLE001 - the result is there; what should come on top must not take it away
+                log.exception("after placing %s", row.id)
+                notes.append(str(error))
+        row.state, row.note = JobState.PLACED, ". ".join(notes)
+        row.reason = row.message = ""
         return obj
 
     def pump(self, *, place: bool = True) -> float | None:
@@ -107,9 +136,20 @@ class Session:
             worker.join(2.0)
         self._workers.clear()
 
-    def file_changed(self) -> None:
-        """Another file is open: what was made for the old one waits to be asked for."""
-        self._stale.update(row.id for row in self.board.rows)
+    def file_loaded(self) -> None:
+        """What was made for another file waits to be asked for, until that file is opened again."""
+        for row in self.board.rows:
+            if row.request.target.filepath and row.request.target.filepath == bpy.data.filepath:
+                self._stale.discard(row.id)
+            else:
+                self._stale.add(row.id)
+
+    def file_saved(self) -> None:
+        """The open file may have a new name; it is still the file that its jobs are for."""
+        for row in self.board.rows:
+            if row.id not in self._stale and row.request.target.filepath != bpy.data.filepath:
+                target = dataclasses.replace(row.request.target, filepath=bpy.data.filepath)
+                row.request = dataclasses.replace(row.request, target=target)
 
     def stop_backend(self) -> None:
         """End the local backend; the next job starts it again."""
@@ -140,48 +180,75 @@ class Session:
 
     def _place_when_possible(self, row: JobRow) -> bool:
         """Place a finished result unless the user is busy, and say why not. Whether the row changed."""
-        note = _made_for(row) if row.id in self._stale else placing_obstacle(row)
+        note = made_for(row) if row.id in self._stale else placing_obstacle(row, tools=self._tools)
         if note:
             changed, row.note = row.note != note, note
             return changed
-        selected = {obj.name for obj in bpy.context.selected_objects}
-        untouched = selected <= set(row.request.target.source_names)
+        target = row.request.target
         try:
-            with bpy.context.temp_override(**_window_override(row.request.target.scene_name)):
+            with bpy.context.temp_override(**_window_override(find_scene(target))):
+                mine = {*target.source_names, target.replaced_name}
+                untouched = {obj.name for obj in bpy.context.selected_objects} <= mine
                 self.place(bpy.context, row, select=untouched)
                 bpy.ops.ed.undo_push(message="Place MVGamba Result")
         except (AddonError, RuntimeError) as error:
             row.state, row.reason, row.message = JobState.FAILED, "PLACE_FAILED", str(error)
-            log.warning("placing %s: %s", row.request.label, error)
+            log.warning("placing %s: %s", row.id, error)
         return True
 
 
-def placing_obstacle(row: JobRow) -> str:
-    """Why a result cannot be placed right now, as the row says it; empty when it can."""
-    target = row.request.target
-    if target.scene_name not in bpy.data.scenes:
-        return _made_for(row)
-    if bpy.context.scene is not None and bpy.context.scene.name != target.scene_name:
-        return f'Ready, made for scene "{target.scene_name}"'
-    if bpy.context.mode != "OBJECT":
-        return "Leave Edit Mode to place"
+def placing_obstacle(row: JobRow, *, tools: set[str] = frozenset()) -> str:
+    """Why a result cannot be placed right now, as the row says it; empty when it can.
+
+    Args:
+        tools: Modal operators that may run meanwhile.
+    """
+    scene = find_scene(row.request.target)
+    if scene is None:
+        return tr("Ready, its scene is gone")
+    if not scene.is_editable:
+        return tr("Ready, but scene {name} is linked").format(name=scene.name)
+    override = _window_override(scene)
+    with bpy.context.temp_override(**override):
+        if bpy.context.scene != scene:
+            return tr('Ready, made for scene "{name}"').format(name=scene.name)
+        if row.request.target.mode == "SURFACE":
+            return tr("Ready, choose a surface for it")
+        mode = bpy.context.mode
+    if mode.startswith("EDIT"):
+        return tr("Leave Edit Mode to place")
+    if mode != "OBJECT":
+        return tr("Return to Object Mode to place")
     if bpy.app.is_job_running("RENDER"):
-        return "Waiting for the render to end"
-    screen = bpy.context.screen
-    if screen is not None and screen.is_animation_playing:
-        return "Stop playback to place"
+        return tr("Waiting for the render to end")
+    if bpy.app.is_job_running("OBJECT_BAKE"):
+        return tr("Waiting for the bake to end")
+    if any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows):
+        return tr("Stop playback to place")
+    if _running_tools() - tools:
+        return tr("Waiting for the tool in use to end")
     return ""
 
 
-def _made_for(row: JobRow) -> str:
-    target = row.request.target
-    return f"Ready, made for {Path(target.filepath).name or 'an unsaved file'}"
+def made_for(row: JobRow) -> str:
+    """What the row of a result says that was made for a file which is not open."""
+    name = Path(row.request.target.filepath).name
+    return tr("Ready, made for {name}").format(name=name) if name else tr("Ready, made for an unsaved file")
 
 
-def _window_override(scene_name: str) -> dict[str, object]:
+def _running_tools() -> set[str]:
+    """Modal operators of all windows: to put something into the file while one of them holds on to it is not safe."""
+    return {
+        operator.bl_idname
+        for window in bpy.context.window_manager.windows
+        for operator in getattr(window, "modal_operators", ())
+    }
+
+
+def _window_override(scene: bpy.types.Scene | None) -> dict[str, object]:
     """A window that shows the scene: inside a timer the context has none."""
     for window in bpy.context.window_manager.windows:
-        if window.scene.name == scene_name:
+        if window.scene == scene:
             return {"window": window}
     return {}
 
@@ -198,17 +265,25 @@ def session() -> Session:
 @bpy.app.handlers.persistent
 def _on_load(*_: object) -> None:
     if _session is not None:
-        _session.file_changed()
+        _session.file_loaded()
+
+
+@bpy.app.handlers.persistent
+def _on_save(*_: object) -> None:
+    if _session is not None:
+        _session.file_saved()
 
 
 def register() -> None:
     global _session
     _session = Session()
     bpy.app.handlers.load_post.append(_on_load)
+    bpy.app.handlers.save_post.append(_on_save)
 
 
 def unregister() -> None:
     global _session
+    bpy.app.handlers.save_post.remove(_on_save)
     bpy.app.handlers.load_post.remove(_on_load)
     if _session is not None:
         _session.close()

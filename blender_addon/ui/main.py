@@ -58,17 +58,16 @@ def send(context: bpy.types.Context, source: str, *, wait: bool = False) -> JobR
     """Send a job of what the panel says. Raises: AddonError."""
     settings = context.scene.mvgamba
     _next_seed(settings)
-    collection = settings.collection.name if settings.collection else ""
-    options = settings.job_options()
+    options, placement = settings.job_options(), settings.placement_options(source)
     if source == "CAPTURE":
         return api.generate(
             captured_objects(context),
             context=context,
             capture_settings=settings.capture_settings(),
             options=options,
-            hide_source=settings.source_after == "HIDE",
-            collection_name=collection,
+            source_after=settings.source_after,
             wait=wait,
+            **placement,
         )
     made_from = text_input(settings) if source == "TEXT" else image_input(settings)
     session().words.remember(made_from.prompt)
@@ -76,9 +75,8 @@ def send(context: bpy.types.Context, source: str, *, wait: bool = False) -> JobR
         made_from,
         context=context,
         options=options,
-        size=settings.target_size,
-        collection_name=collection,
         wait=wait,
+        **placement,
     )
 
 

@@ -237,7 +237,11 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
         name="Rest on Ground", description="Put the lowest point at the height of the place", default=True
     )
     target_size: FloatProperty(
-        name="Size", description="Length of the result along the size axis", default=1.0, min=0.001, subtype="DISTANCE"
+        name="Size",
+        description="Length of the result along the size axis; captures keep the size of their source",
+        default=1.0,
+        min=0.001,
+        subtype="DISTANCE",
     )
     size_axis: EnumProperty(
         name="Size Axis",
@@ -252,7 +256,7 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
     collection: PointerProperty(
         type=bpy.types.Collection,
         name="Collection",
-        description="Where results are linked, empty for the collection of the source",
+        description="Where results are linked, empty for the collection of the source, or MVGamba without a source",
     )
 
     shade_smooth: BoolProperty(name="Shade Smooth", description="Smooth shading of the result", default=True)
@@ -310,6 +314,18 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
             margin=round(self.capture_margin, 6),  # Blender keeps 32 bits
             with_depth=self.capture_depth,
         )
+
+    def placement_options(self, source: str) -> dict[str, object]:
+        """The arguments of `api.generate` and `api.generate_from` that say where a result of this source goes."""
+        is_capture = source == "CAPTURE"
+        return {
+            "placement": self.capture_placement if is_capture else self.placement,
+            "use_ground": self.use_ground,
+            "size": 0.0 if is_capture else self.target_size,  # a capture has a size of its own
+            "size_axis": self.size_axis,
+            "shade_smooth": self.shade_smooth,
+            "collection_name": self.collection.name if self.collection else "",
+        }
 
     def job_options(self) -> JobOptions:
         return JobOptions(

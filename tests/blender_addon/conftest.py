@@ -51,3 +51,15 @@ def scene(addon):
 
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     return bpy.context.scene
+
+
+@pytest.fixture
+def request_for(addon):
+    """Makes the request of a job from some sources; keywords are those of `make_target`."""
+    import bpy
+
+    def request_for(*sources, **placement):
+        target = addon.module("scene.target").make_target(bpy.context, sources, **placement)
+        return addon.request.JobRequest("barrel", (), addon.request.JobOptions(seed=41), target, {"views": 8})
+
+    return request_for

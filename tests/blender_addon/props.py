@@ -110,6 +110,36 @@ def write_glb(path: Path, vertices: np.ndarray, faces: np.ndarray) -> Path:
     return path
 
 
+def glb_of(path: Path, obj) -> Path:
+    """What a perfect backend would send: the vertices of `obj` where they are in the world, in the axes of glTF."""
+    points = world_vertices(obj) @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+    obj.data.calc_loop_triangles()
+    triangles = np.array([t.vertices[:] for t in obj.data.loop_triangles])
+    return write_glb(path, points, triangles if obj.matrix_world.determinant() > 0 else triangles[:, ::-1])
+
+
+def box_glb(path: Path, low, high) -> Path:
+    """A box between two corners of Blender's world, in the axes of glTF."""
+    low, high = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    corners = [
+        [high[0] if i & 4 else low[0], high[1] if i & 2 else low[1], high[2] if i & 1 else low[2]] for i in range(8)
+    ]
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    triangles = [t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))]
+    points = np.array(corners) @ np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
+    return write_glb(path, points, np.array(triangles))
+
+
+def signed_volume(obj) -> float:
+    """In the world; positive when the faces look outward."""
+    points = world_vertices(obj)
+    points -= points.mean(axis=0)
+    obj.data.calc_loop_triangles()
+    corners = points[np.array([t.vertices[:] for t in obj.data.loop_triangles])]
+    volume = float(np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum()) / 6
+    return volume if obj.matrix_world.determinant() > 0 else -volume
+
+
 def world_vertices(obj) -> np.ndarray:
     points = np.empty(3 * len(obj.data.vertices), dtype=np.float32)
     obj.data.vertices.foreach_get("co", points)

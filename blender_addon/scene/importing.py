@@ -1,0 +1,214 @@
+"""A GLB becomes one object with one clean mesh, or nothing at all."""
+
+import contextlib
+import logging
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import bmesh
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from ..core.errors import AddonError
+from ..core.i18n import tr
+
+log = logging.getLogger(__name__)
+
+SHARP_ANGLE = math.radians(80.0)
+"""Edges that are bent more than this stay sharp under smooth shading. Reconstructed surfaces are rough: Blender's usual 30
+degrees would mark a quarter to half of the edges of real results (measured), 80 keeps the edges of boxes."""
+WELD = 1e-7
+"""Vertices that are closer than this, as a fraction of the longest side, are one: a GLB splits them at the seams of its texture."""
+_KINDS = (
+    "objects",
+    "meshes",
+    "materials",
+    "images",
+    "collections",
+    "cameras",
+    "lights",
+    "armatures",
+    "actions",
+    "scenes",
+)
+"""What an import of a glTF may make."""
+
+
+def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -> bpy.types.Object:
+    """The meshes of a GLB as one object at the origin, with the file's coordinates as Blender's axes have them.
+
+    Closed over the seams of its texture, images packed. It is linked to the scene's own collection; selection and active
+    object stay as they were.
+
+    Raises:
+        AddonError: PLACE_FAILED; then nothing of the file is left.
+    """
+    _check_file(path)
+    with _all_or_nothing():
+        obj = _import_joined(context, path)
+        _check_mesh(obj.data)
+        _weld(obj.data)
+        _shade(obj.data, smooth=shade_smooth)
+        for image in images_of(obj.data):
+            if 0 in image.size:
+                raise AddonError("PLACE_FAILED", tr("a texture of the result is damaged"))
+            if image.packed_file is None:
+                image.pack()
+        return obj
+
+
+def images_of(mesh: bpy.types.Mesh) -> list[bpy.types.Image]:
+    """The pictures that the materials of a mesh show, those of the base colour first."""
+    nodes = _picture_nodes(mesh)
+    return list(dict.fromkeys(node.image for node in sorted(nodes, key=lambda node: not _is_base_color(node))))
+
+
+def name_after(mesh: bpy.types.Mesh, name: str) -> None:
+    """Call a mesh, its materials and its images by one name. Base colours are sRGB, whatever the file's defaults say."""
+    mesh.name = name
+    for material in filter(None, mesh.materials):
+        material.name = name
+    for image in images_of(mesh):
+        image.name = name
+    for node in _picture_nodes(mesh):
+        if _is_base_color(node):
+            node.image.colorspace_settings.name = "sRGB"
+
+
+def _picture_nodes(mesh: bpy.types.Mesh) -> list[bpy.types.Node]:
+    trees = [material.node_tree for material in mesh.materials if material is not None and material.node_tree]
+    return [node for tree in trees for node in tree.nodes if node.type == "TEX_IMAGE" and node.image is not None]
+
+
+def _is_base_color(node: bpy.types.Node) -> bool:
+    return any(link.to_socket.name == "Base Color" for link in node.outputs["Color"].links)
+
+
+def mesh_bounds(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corner in the mesh's own axes, (3,) each; zeros for a mesh without vertices."""
+    points = _points(mesh)
+    return (points.min(axis=0), points.max(axis=0)) if len(points) else (np.zeros(3), np.zeros(3))
+
+
+def _check_file(path: Path) -> None:
+    """A file that was cut or is something else gets its sentence here: the importer would show a traceback."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+        size = path.stat().st_size
+    except OSError as error:
+        raise AddonError("PLACE_FAILED", tr("the result file cannot be read")) from error
+    if size == 0:
+        raise AddonError("PLACE_FAILED", tr("{name} is empty").format(name=path.name))
+    if len(head) < 12 or head[:4] != b"glTF":
+        raise AddonError("PLACE_FAILED", tr("{name} is not a GLB").format(name=path.name))
+    expected = struct.unpack("<I", head[8:12])[0]
+    if expected != size:
+        raise AddonError(
+            "PLACE_FAILED",
+            tr("{name} is cut: {size} of {expected} bytes").format(name=path.name, size=size, expected=expected),
+        )
+
+
+@contextlib.contextmanager
+def _all_or_nothing() -> Iterator[None]:
+    before = {kind: {item.session_uid for item in getattr(bpy.data, kind)} for kind in _KINDS}
+    try:
+        yield
+    except BaseException:
+        new = [item for kind in _KINDS for item in getattr(bpy.data, kind) if item.session_uid not in before[kind]]
+        bpy.data.batch_remove(new)
+        raise
+
+
+def _import_joined(context: bpy.types.Context, path: Path) -> bpy.types.Object:
+    before = {item.session_uid for item in (*bpy.data.objects, *bpy.data.meshes)}
+    with _user_state_kept(context):
+        try:
+            bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=False)
+        except AttributeError as error:
+            raise AddonError("PLACE_FAILED", tr("enable glTF 2.0 format, an add-on that comes with Blender")) from error
+        except RuntimeError as error:
+            log.debug("importing %s: %s", path.name, error)
+            raise AddonError("PLACE_FAILED", tr("{name} is damaged").format(name=path.name)) from error
+        new = [obj for obj in bpy.data.objects if obj.session_uid not in before]
+        meshes = [obj for obj in new if obj.type == "MESH"]
+        context.view_layer.update()
+        if not meshes:
+            raise AddonError("PLACE_FAILED", tr("{name} holds no mesh").format(name=path.name))
+        for obj in meshes:
+            obj.data.transform(obj.matrix_world)
+            obj.parent = None
+            obj.matrix_world = Matrix.Identity(4)
+        bpy.data.batch_remove([obj for obj in new if obj.type != "MESH"])
+        if len(meshes) > 1:
+            with context.temp_override(
+                active_object=meshes[0], selected_editable_objects=meshes, selected_objects=meshes
+            ):
+                bpy.ops.object.join()
+            joined = [mesh for mesh in bpy.data.meshes if mesh.session_uid not in before and mesh.users == 0]
+            bpy.data.batch_remove(joined)
+        result = meshes[0]
+        result.rotation_mode = "XYZ"  # the importer leaves quaternions, which the N panel shows awkwardly
+        result.select_set(False)
+    return result
+
+
+@contextlib.contextmanager
+def _user_state_kept(context: bpy.types.Context) -> Iterator[None]:
+    """Selection, active object and active collection. The importer links to the last, which may be hidden, excluded or
+    linked from a library: meanwhile it is the scene's own."""
+    layer = context.view_layer
+    selected, active, home = list(context.selected_objects), layer.objects.active, layer.active_layer_collection
+    layer.active_layer_collection = layer.layer_collection
+    try:
+        yield
+    finally:
+        layer.active_layer_collection = home
+        for obj in list(context.selected_objects):
+            if obj not in selected:
+                obj.select_set(False)
+        for obj in selected:
+            obj.select_set(True)
+        layer.objects.active = active
+
+
+def _check_mesh(mesh: bpy.types.Mesh) -> None:
+    if not mesh.polygons:
+        raise AddonError("PLACE_FAILED", tr("the result has no faces"))
+    if not np.isfinite(_points(mesh)).all():
+        raise AddonError("PLACE_FAILED", tr("the result has vertices that are not finite"))
+
+
+def _weld(mesh: bpy.types.Mesh) -> None:
+    low, high = mesh_bounds(mesh)
+    work = bmesh.new()
+    try:
+        work.from_mesh(mesh)
+        bmesh.ops.remove_doubles(work, verts=work.verts, dist=WELD * float((high - low).max()))
+        if work.faces:
+            work.to_mesh(mesh)
+    finally:
+        work.free()
+
+
+def _shade(mesh: bpy.types.Mesh, *, smooth: bool) -> None:
+    # Normals of the file would no longer fit the welded mesh, and hide whatever is edited later.
+    normals = mesh.attributes.get("custom_normal")
+    if normals is not None:
+        mesh.attributes.remove(normals)
+    if smooth:
+        mesh.shade_smooth()
+        mesh.set_sharp_from_angle(angle=SHARP_ANGLE)
+    else:
+        mesh.shade_flat()
+    mesh.update()
+
+
+def _points(mesh: bpy.types.Mesh) -> np.ndarray:
+    points = np.empty(3 * len(mesh.vertices), dtype=np.float32)
+    mesh.vertices.foreach_get("co", points)
+    return points.reshape(-1, 3).astype(np.float64)
