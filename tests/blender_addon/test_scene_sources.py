@@ -221,7 +221,7 @@ def test_the_prompt_field_knows_the_words_of_the_generator(addon, settings):
     bpy.ops.mvgamba.generate(wait=True)
     settings.prompt = "a red barel"
     assert addon.jobs.wait_until(session.pump, lambda: not session.words.is_busy, timeout=10)
-    assert session.words.note("a red barel").startswith('"barel" is unknown to the generator, near to it: barrel; ')
+    assert session.words.note("a red barel").startswith('"barel" is unknown to the generator, near to it: barrel')
     assert session.words.completions("my ba") == ["my barrel", "my barrier"]
     assert session.words.completions("a b")[0] == "a barrel"  # the prompt of before
 

@@ -52,7 +52,7 @@ def place(addon, variants, tmp_path):
                 "",
                 () if capture_of is None else (capture_of.name,),
                 () if capture_of is None else (capture_of.session_uid,),
-                **({} if capture_of else {"location": (0.0, 0.0, 0.0), "size": 1.5}),
+                **({} if capture_of else {"mode": "CURSOR", "location": (0.0, 0.0, 0.0), "size": 1.5}),
             ),
             {"views": 8},
             source=None if capture_of else addon.request.TextInput("a weathered oak barrel"),
