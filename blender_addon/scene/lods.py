@@ -1,0 +1,179 @@
+"""Coarser copies of a result, and a simple shape for physics.
+
+Names are those that engines look for: `<name>_LOD1`, `_LOD2`, ... beside the result, which is LOD 0 (Unity and Unreal group
+meshes by this suffix), and `UCX_<name>`, a closed convex shape (Unreal). They hang on the result, so they move with it, and
+are hidden in the viewport and in renders.
+"""
+
+import math
+
+import bmesh
+import bpy
+import numpy as np
+
+from ..core.errors import AddonError
+from ..core.i18n import tr
+from .result import PART, coordinates, parts_of
+
+MOST_LODS = 6
+MOST_HULL_VERTICES = 255
+"""What physics engines take of a convex shape."""
+COLLISIONS = ("BOX", "CONVEX")
+
+
+def add_lods(context: bpy.types.Context, obj: bpy.types.Object, count: int) -> list[bpy.types.Object]:
+    """`count` copies, each with half the faces of the one before, in place of those that there are.
+
+    Modifiers are applied; UVs and materials are kept.
+
+    Raises:
+        AddonError: INVALID_INPUT.
+    """
+    if not 0 <= count <= MOST_LODS:
+        raise AddonError(
+            "INVALID_INPUT", tr("{count} LODs; 0 to {most} can be made").format(count=count, most=MOST_LODS)
+        )
+    remove_parts(obj, "LOD")
+    made: list[bpy.types.Object] = []
+    mesh = _evaluated(context, obj)
+    try:
+        for level in range(1, count + 1):
+            finer, mesh = mesh, _halved(context, mesh)
+            if level == 1:
+                bpy.data.meshes.remove(finer)
+            made.append(_add_part(context, obj, f"{obj.name}_LOD{level}", mesh, f"LOD{level}"))
+    finally:
+        if not made:
+            bpy.data.meshes.remove(mesh)
+    return made
+
+
+def add_collision(context: bpy.types.Context, obj: bpy.types.Object, shape: str) -> bpy.types.Object:
+    """A BOX, or a CONVEX hull of at most 255 vertices, in place of the one that there is.
+
+    Raises:
+        AddonError: INVALID_INPUT, when the result has no extent.
+    """
+    if shape not in COLLISIONS:
+        raise AddonError("INVALID_INPUT", tr("{shape} is no shape for a collision").format(shape=shape))
+    mesh = _evaluated(context, obj)
+    points = coordinates(mesh)
+    bpy.data.meshes.remove(mesh)
+    if len(points) == 0 or float(np.ptp(points, axis=0).max()) <= 0.0:
+        raise AddonError("INVALID_INPUT", tr('"{name}" has no extent').format(name=obj.name))
+    remove_parts(obj, *COLLISIONS)
+    proxy = _hull(points) if shape == "CONVEX" and not _is_flat(points) else _hull(box_corners(points))
+    part = _add_part(context, obj, f"UCX_{obj.name}", proxy, shape)
+    part.display_type = "WIRE"
+    return part
+
+
+def remove_parts(obj: bpy.types.Object, *kinds: str) -> None:
+    """Take away the LODs (kind LOD) or the collision (BOX, CONVEX) of a result; without kinds, all."""
+    for part in parts_of(obj):
+        if not kinds or any(str(part[PART]).startswith(kind) for kind in kinds):
+            mesh = part.data
+            bpy.data.objects.remove(part)
+            if mesh.users == 0:
+                bpy.data.meshes.remove(mesh)
+
+
+def renew_parts(context: bpy.types.Context, obj: bpy.types.Object) -> None:
+    """Make LODs and collision anew, as many as there are: the mesh has changed."""
+    kinds = [str(part[PART]) for part in parts_of(obj)]
+    levels = sum(kind.startswith("LOD") for kind in kinds)
+    if levels:
+        add_lods(context, obj, levels)
+    for shape in COLLISIONS:
+        if shape in kinds:
+            add_collision(context, obj, shape)
+
+
+def box_corners(points: np.ndarray) -> np.ndarray:
+    """(8, 3) corners of the bounding box, which is never quite flat."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    thin = 1e-3 * float((high - low).max())
+    grow = np.where(high - low < thin, 0.5 * thin, 0.0)
+    low, high = low - grow, high + grow
+    return np.array([[(low, high)[(k >> axis) & 1][axis] for axis in range(3)] for k in range(8)])
+
+
+def support_points(points: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of (N, 3) points: the outermost along directions spread evenly over the sphere (a Fibonacci lattice)."""
+    k = np.arange(count) + 0.5
+    z, turn = 1.0 - 2.0 * k / count, math.pi * (1.0 + math.sqrt(5.0)) * k
+    ring = np.sqrt(1.0 - z * z)
+    directions = np.stack([ring * np.cos(turn), ring * np.sin(turn), z], axis=1)
+    return points[np.unique((points @ directions.T).argmax(axis=0))]
+
+
+def _hull(points: np.ndarray) -> bpy.types.Mesh:
+    """The convex hull, of few enough vertices; it may lie a little inside that of all points."""
+    mesh = _hull_of(points)
+    if len(mesh.vertices) > MOST_HULL_VERTICES:
+        bpy.data.meshes.remove(mesh)
+        mesh = _hull_of(support_points(points, MOST_HULL_VERTICES))
+    return mesh
+
+
+def _hull_of(points: np.ndarray) -> bpy.types.Mesh:
+    mesh = bpy.data.meshes.new("UCX")
+    work = bmesh.new()
+    try:
+        for point in points:
+            work.verts.new(point)
+        made = bmesh.ops.convex_hull(work, input=work.verts, use_existing_faces=False)
+        inside = [item for item in made["geom_interior"] if isinstance(item, bmesh.types.BMVert)]
+        bmesh.ops.delete(work, geom=inside, context="VERTS")
+        loose = [vert for vert in work.verts if not vert.link_faces]
+        bmesh.ops.delete(work, geom=loose, context="VERTS")
+        bmesh.ops.recalc_face_normals(work, faces=work.faces)
+        work.to_mesh(mesh)
+    finally:
+        work.free()
+    return mesh
+
+
+def _is_flat(points: np.ndarray) -> bool:
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return bool(spread[2] < 1e-4 * spread[0])
+
+
+def _evaluated(context: bpy.types.Context, obj: bpy.types.Object) -> bpy.types.Mesh:
+    """A mesh of what the object shows, its modifiers applied, in its own axes."""
+    copy = obj.copy()  # it can be seen, whatever hides the object
+    copy.hide_viewport = False
+    context.scene.collection.objects.link(copy)
+    try:
+        depsgraph = context.evaluated_depsgraph_get()
+        return bpy.data.meshes.new_from_object(
+            copy.evaluated_get(depsgraph), preserve_all_data_layers=True, depsgraph=depsgraph
+        )
+    finally:
+        bpy.data.objects.remove(copy)
+
+
+def _halved(context: bpy.types.Context, mesh: bpy.types.Mesh) -> bpy.types.Mesh:
+    work = bpy.data.objects.new("MVGamba LOD", mesh)
+    modifier = work.modifiers.new("Halve", "DECIMATE")
+    modifier.ratio = 0.5
+    try:
+        return _evaluated(context, work)
+    finally:
+        bpy.data.objects.remove(work)
+
+
+def _add_part(
+    context: bpy.types.Context, obj: bpy.types.Object, name: str, mesh: bpy.types.Mesh, kind: str
+) -> bpy.types.Object:
+    mesh.name = name
+    part = bpy.data.objects.new(name, mesh)
+    part[PART] = kind
+    part.parent = obj  # with no inverse: in the axes of the result
+    for collection in obj.users_collection:
+        collection.objects.link(part)
+    part.hide_render = True
+    context.view_layer.update()
+    if any(other == part for other in context.view_layer.objects):
+        part.hide_set(True)
+    return part
