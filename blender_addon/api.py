@@ -47,6 +47,8 @@ def generate(
     size_axis: str = "MAX",
     shade_smooth: bool = True,
     source_after: str = "",
+    cameras: Iterable[bpy.types.Object] | None = None,
+    apart: bool | None = None,
     wait: bool = True,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> JobRow:
@@ -61,6 +63,9 @@ def generate(
         use_ground: Put the lowest point at the height of the place, else the middle; not for MATCH.
         size: Along `size_axis` (MAX, X, Y, Z) in scene units, for CURSOR, SURFACE and ORIGIN; 0 for that of the source.
         source_after: KEEP, HIDE or STORE.
+        cameras: Perspective cameras to capture from, instead of a ring around the objects.
+        apart: Whether the pictures are rendered by a Blender process of its own, so that nobody waits for them. In a
+            window they are, unless told otherwise.
     Raises:
         AddonError: Nothing to capture, no backend, INVALID_TARGET; with `wait` also any failure of the job, and
             DEADLINE_EXCEEDED.
@@ -68,7 +73,7 @@ def generate(
     context = context or bpy.context
     subject = list(objects) if objects is not None else subject_objects(context)
     if not subject:
-        raise AddonError("CAPTURE_FAILED", "select an object to capture")
+        raise AddonError("CAPTURE_FAILED", tr("select an object to capture"))
     _require_no_click(placement, wait=wait)
     command = backend_command(context)
     settings = capture_settings or CaptureSettings()
@@ -86,26 +91,31 @@ def generate(
     )
     label = subject[0].name if len(subject) == 1 else f"{subject[0].name} +{len(subject) - 1}"
     draft = JobRequest(label, (), options or JobOptions(), target)
-    taken = capture(context, subject, settings, jobs_folder() / draft.request_id)
+    apart = not bpy.app.background if apart is None else apart
+    taken = capture(context, subject, settings, jobs_folder() / draft.request_id, cameras=cameras, apart=apart)
     request = JobRequest(
         label,
         taken.views,
         draft.options,
         target,
         {
-            "views": settings.num_views,
+            "views": len(taken.views),
+            "cameras": "ring" if cameras is None else "own",
             "image_size": settings.image_size,
             "azimuth": settings.azimuth,
             "margin": settings.margin,
             "depth": settings.with_depth,
-            "shading": "flat",
+            "shading": settings.shading,
+            "isolate": settings.isolate,
+            "frame": context.scene.frame_current,
             "center": [float(value) for value in taken.sphere.center],
             "radius": taken.sphere.radius,
             "seconds": round(taken.seconds, 3),
+            "left_out": list(taken.left_out),
         },
         draft.request_id,
     )
-    row = session().submit(request, command, jobs_folder() / draft.request_id)
+    row = session().submit(request, command, jobs_folder() / draft.request_id, render=taken.render)
     return wait_for(row, timeout=timeout) if wait else row
 
 
@@ -163,7 +173,9 @@ def generate_from(
 def retry(row: JobRow, *, context: bpy.types.Context | None = None, **changes: Any) -> JobRow:
     """Send an ended job again with the views it had; `changes` are fields of JobOptions."""
     request = retry_request(row.request, **changes)
-    return session().submit(request, backend_command(context or bpy.context), jobs_folder() / request.request_id)
+    render = row.render if row.render is not None and row.render.is_pending else None
+    command = backend_command(context or bpy.context)
+    return session().submit(request, command, jobs_folder() / request.request_id, render=render)
 
 
 def approve(row: JobRow, *, variant: int = 0, context: bpy.types.Context | None = None, **changes: Any) -> JobRow:
@@ -195,7 +207,15 @@ def replace_view(row: JobRow, path: Path, *, variant: int = 0, index: int = 0) -
 def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None = None) -> JobRow:
     """Capture the sources of an ended job again, with another number of views."""
     taken, target = row.request.capture, row.request.target
-    settings = CaptureSettings(num_views, taken["image_size"], taken["azimuth"], taken["margin"], taken["depth"])
+    settings = CaptureSettings(
+        num_views,
+        taken["image_size"],
+        taken["azimuth"],
+        taken["margin"],
+        taken["depth"],
+        shading=taken["shading"],
+        isolate=taken["isolate"],
+    )
     return generate(
         find_sources(target),
         context=context,

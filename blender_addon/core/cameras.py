@@ -30,6 +30,10 @@ class CaptureCamera:
     fovy: float
     distance: float
     """From the centre of the sphere, in scene units."""
+    shift: tuple[float, float] = (0.0, 0.0)
+    """How far the picture is moved off the axis, to the right and up, as a fraction of its edge (lens shift)."""
+    name: str = ""
+    """Of the camera object, for one that is the user's own."""
 
 
 def orbit_angles(num_views: int) -> tuple[tuple[float, float], ...]:
@@ -53,6 +57,46 @@ def orbit_c2w(center: np.ndarray, *, azimuth: float, elevation: float, distance:
     c2w[:3, 0], c2w[:3, 1], c2w[:3, 2] = right, np.cross(back, right), back
     c2w[:3, 3] = np.asarray(center, dtype=np.float64) + distance * back
     return c2w
+
+
+def clip_range(camera: CaptureCamera, center: np.ndarray, radius: float) -> tuple[float, float]:
+    """Clip distances between which a whole sphere lies, as far as it is in front of the camera.
+
+    Raises: ValueError, when all of it is behind.
+    """
+    depth = float(np.dot(camera.c2w[:3, 3] - np.asarray(center, dtype=np.float64), camera.c2w[:3, 2]))
+    reach = 1.1 * radius
+    if depth + reach <= 0.0:
+        raise ValueError(f"the camera {camera.name} looks away from the subject")
+    return max(depth - reach, 1e-3 * radius), depth + reach
+
+
+def own_camera(
+    c2w: np.ndarray, projection: np.ndarray, center: np.ndarray, radius: float, *, name: str = ""
+) -> CaptureCamera:
+    """The square picture that just holds the picture of another pinhole camera: same place, same rays, more border.
+
+    All views of a capture have one size, so a wide picture becomes a square of its longer side.
+
+    Args:
+        c2w: (4, 4), rigid.
+        projection: (4, 4) of OpenGL's form, as `Object.calc_matrix_camera` gives it. Lens shift and pixel aspect are in it.
+        center: Of the subject, with `radius`; for the angles that the record of a capture tells.
+    """
+    half_x, half_y = 1.0 / projection[0, 0], 1.0 / projection[1, 1]
+    half = max(half_x, half_y)  # of the picture, one unit in front of the camera
+    shift = (0.5 * projection[0, 2] * half_x / half, 0.5 * projection[1, 2] * half_y / half)
+    offset = c2w[:3, 3] - np.asarray(center, dtype=np.float64)
+    distance = float(np.linalg.norm(offset))
+    return CaptureCamera(
+        azimuth=math.atan2(offset[0], -offset[1]),
+        elevation=math.asin(max(-1.0, min(1.0, offset[2] / distance))) if distance > 1e-9 * radius else 0.0,
+        c2w=np.asarray(c2w, dtype=np.float64),
+        fovy=2.0 * math.atan(half),
+        distance=distance,
+        shift=(float(shift[0]), float(shift[1])),
+        name=name,
+    )
 
 
 def orbit_rig(

@@ -17,6 +17,7 @@ from .errors import sentence
 from .facts import ResultFacts
 from .i18n import tr
 from .request import CapturedView, JobRequest
+from .shots import StageRender
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 class JobState(enum.StrEnum):
     """Where a row stands. The server's own states are a part of these."""
 
+    CAPTURING = "capturing"
+    """Its pictures are being taken, by another Blender on this machine."""
     SUBMITTING = "submitting"
     QUEUED = "queued"
     RUNNING = "running"
@@ -39,7 +42,16 @@ class JobState(enum.StrEnum):
 
 
 FINAL = frozenset({JobState.VIEWS_READY, JobState.PLACED, JobState.CANCELLED, JobState.FAILED})
-_CANCELLABLE = frozenset({JobState.SUBMITTING, JobState.QUEUED, JobState.RUNNING, JobState.DOWNLOADING, JobState.LOST})
+_CANCELLABLE = frozenset(
+    {
+        JobState.CAPTURING,
+        JobState.SUBMITTING,
+        JobState.QUEUED,
+        JobState.RUNNING,
+        JobState.DOWNLOADING,
+        JobState.LOST,
+    }
+)
 
 STAGE_LABELS = {
     "prepare": "Preparing",
@@ -110,6 +122,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Captured(Event):
+    """One more picture of the subject is there."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Accepted(Event):
     """The server has the job."""
 
@@ -174,6 +194,10 @@ class JobRow:
 
     request: JobRequest
     state: JobState = JobState.SUBMITTING
+    render: StageRender | None = None
+    """What takes the pictures of the request, if they were not there when it was made."""
+    captured: int = 0
+    """Of the views of the request."""
     job_id: str = ""
     stage: str = ""
     fraction: float = 0.0
@@ -221,6 +245,8 @@ class JobRow:
     def text(self) -> str:
         """What the row says."""
         match self.state:
+            case JobState.CAPTURING:
+                return tr("Capturing {done}/{total}").format(done=self.captured, total=len(self.request.views))
             case JobState.SUBMITTING:
                 return tr("Sending")
             case JobState.QUEUED:
@@ -263,8 +289,8 @@ class JobBoard:
         self.rows: list[JobRow] = []
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
-    def add(self, request: JobRequest) -> JobRow:
-        row = JobRow(request)
+    def add(self, request: JobRequest, render: StageRender | None = None) -> JobRow:
+        row = JobRow(request, JobState.SUBMITTING if render is None else JobState.CAPTURING, render)
         self.rows.insert(0, row)
         return row
 
@@ -302,6 +328,10 @@ def apply(row: JobRow, event: Event) -> None:
     if not row.is_active or row.state is JobState.READY:
         return
     match event:
+        case Captured(done=done, total=total):
+            row.captured = done
+            if done == total:
+                _enter(row, JobState.SUBMITTING)
         case Accepted(job_id=job_id):
             row.job_id = job_id
             _enter(row, JobState.QUEUED)

@@ -28,11 +28,15 @@ class CapturedView:
     depth_path: Path | None = None
     """(height, width) float32 .npy, along the view axis in scene units; 0 where nothing is."""
 
+    shift: tuple[float, float] = (0.0, 0.0)
+    """How far the picture is moved off the axis, to the right and up, as a fraction of its longer edge (lens shift)."""
+
     @property
     def intrinsics(self) -> tuple[float, float, float, float]:
         """fx, fy, cx, cy in pixels."""
         focal = 0.5 * self.height / float(np.tan(0.5 * self.fovy))
-        return focal, focal, 0.5 * self.width, 0.5 * self.height
+        edge = max(self.width, self.height)
+        return focal, focal, 0.5 * self.width - self.shift[0] * edge, 0.5 * self.height + self.shift[1] * edge
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from .history import FACTS_NAME, PREVIEW_NAME, write_entry
 from .jobs import (
     Accepted,
     AssetInfo,
+    Captured,
     ConnectionLost,
     Downloaded,
     Downloading,
@@ -24,6 +25,7 @@ from .jobs import (
     WasCancelled,
 )
 from .request import CapturedView, JobRequest, views_from_transforms
+from .shots import StageRender
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -67,12 +69,14 @@ class JobWorker:
         connect: Callable[[], JobClient],
         post: Callable[[Event], None],
         result_path: Path,
+        render: StageRender | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self.request = request
         self._connect = connect
         self._post = post
         self._result_path = result_path
+        self._render = render
         self._patience = patience
         self._cancel = threading.Event()
         self._stop = threading.Event()
@@ -108,6 +112,8 @@ class JobWorker:
     def _run(self) -> None:
         request_id = self.request.request_id
         try:
+            if self._render is not None:
+                self._take_pictures(self._render)
             self._persist(self._create)
             assets = self._persist(self._watch)
             if self.request.options.review_views:
@@ -129,6 +135,15 @@ class JobWorker:
         finally:
             if self._client is not None:
                 self._client.close()
+
+    def _take_pictures(self, render: StageRender) -> None:
+        total = render.num_views
+
+        def report(done: int) -> None:
+            self._post(Captured(self.request.request_id, done, total))
+
+        if not render.run(report=report, should_stop=self._is_leaving):
+            raise _Stopped if self._stop.is_set() else _CancelledHere
 
     def _persist(self, action: Callable[[JobClient], T]) -> T:
         """Do `action`, again and again while the server is away, until the patience ends."""

@@ -1,8 +1,8 @@
 """What the extension does to a Blender file: capture a subject, place a result, carry the jobs between."""
 
-from . import result, session
+from . import result, rig, session
 
-MODULES = (result, session)
+MODULES = (result, rig, session)
 
 
 def register() -> None:

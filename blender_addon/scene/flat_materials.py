@@ -6,10 +6,9 @@ for metal.
 """
 
 import enum
+from collections.abc import Callable
 
 import bpy
-
-from ..core.errors import AddonError
 
 
 class Emit(enum.Enum):
@@ -18,6 +17,8 @@ class Emit(enum.Enum):
     BASE_COLOR = enum.auto()
     DEPTH = enum.auto()
     """Distance along the view axis in scene units."""
+    NOTHING = enum.auto()
+    """The material stays as it is; it is copied all the same, so that nothing of the user's is touched."""
 
 
 DEFAULT_COLOR = (0.8, 0.8, 0.8, 1.0)
@@ -51,6 +52,21 @@ class FlatMaterials:
                 self._materials[key] = self._plain(material.name, tuple(material.diffuse_color))
         return self._materials[key]
 
+    def replace_images(self, twin_of: Callable[[bpy.types.Image], bpy.types.Image | None]) -> None:
+        """Let the copies show other images, where `twin_of` gives one."""
+        twins: dict[bpy.types.Image, bpy.types.Image | None] = {}
+        trees = [material.node_tree for material in self._materials.values() if material.node_tree is not None]
+        for node in (node for tree in [*trees, *self._groups.values()] for node in tree.nodes):
+            image = getattr(node, "image", None)
+            if image is None:
+                continue
+            if image not in twins:
+                twins[image] = twin_of(image)
+                if twins[image] is not None:
+                    self._created.append(twins[image])
+            if twins[image] is not None:
+                node.image = twins[image]
+
     def _plain(self, name: str, color: tuple[float, ...]) -> bpy.types.Material:
         material = bpy.data.materials.new(name)
         self._created.append(material)
@@ -59,25 +75,30 @@ class FlatMaterials:
         tree = material.node_tree
         tree.nodes.clear()
         output = tree.nodes.new("ShaderNodeOutputMaterial")
-        emission = tree.nodes.new("ShaderNodeEmission")
-        emission.inputs["Color"].default_value = (*color[:3], 1.0)
-        tree.links.new(emission.outputs[0], output.inputs["Surface"])
+        kind = "ShaderNodeBsdfPrincipled" if self._emit is Emit.NOTHING else "ShaderNodeEmission"
+        shader = tree.nodes.new(kind)
+        (_color_socket(shader) or shader.inputs[0]).default_value = (*color[:3], 1.0)
+        tree.links.new(shader.outputs[0], output.inputs["Surface"])
         if self._emit is Emit.DEPTH:
-            self._link_depth(tree, emission)
-        _never_a_lamp(material)
+            self._link_depth(tree, shader)
+        if self._emit is not Emit.NOTHING:
+            _never_a_lamp(material)
         return material
 
     def _copy(self, material: bpy.types.Material) -> bpy.types.Material:
         flat = material.copy()
         self._created.append(flat)
         self._flatten(flat.node_tree)
-        _never_a_lamp(flat)
+        if self._emit is not Emit.NOTHING:
+            _never_a_lamp(flat)
         return flat
 
     def _flatten(self, tree: bpy.types.NodeTree) -> None:
         for node in list(tree.nodes):
             if node.type == "GROUP" and node.node_tree is not None:
                 node.node_tree = self._flat_group(node.node_tree)
+            elif self._emit is Emit.NOTHING:
+                continue
             elif node.type == "OUTPUT_MATERIAL":
                 for link in list(node.inputs["Volume"].links):
                     tree.links.remove(link)
@@ -87,7 +108,7 @@ class FlatMaterials:
                 self._replace(tree, node)
         # Sums of shaders would add colours of which each is the base colour already: the first stands for all.
         for node in list(tree.nodes):
-            if node.type == "ADD_SHADER":
+            if node.type == "ADD_SHADER" and self._emit is not Emit.NOTHING:
                 first = next((socket.links[0].from_socket for socket in node.inputs if socket.is_linked), None)
                 if first is not None:
                     _reroute(tree, node.outputs[0], first)
@@ -128,12 +149,6 @@ class FlatMaterials:
     def _link_depth(self, tree: bpy.types.NodeTree, emission: bpy.types.Node) -> None:
         camera = tree.nodes.new("ShaderNodeCameraData")
         tree.links.new(camera.outputs["View Z Depth"], emission.inputs["Color"])
-
-
-def require_cycles(scene: bpy.types.Scene) -> None:
-    """Raises: AddonError, CAPTURE_FAILED, when the Cycles add-on of Blender is switched off."""
-    if not hasattr(scene, "cycles"):
-        raise AddonError("CAPTURE_FAILED", 'enable "Cycles Render Engine" in the preferences under Add-ons')
 
 
 def _uses_nodes(material: bpy.types.Material) -> bool:

@@ -15,6 +15,7 @@ from ..core.history import remove_unfinished
 from ..core.i18n import tr
 from ..core.jobs import JobBoard, JobRow, JobState
 from ..core.request import JobRequest
+from ..core.shots import StageRender
 from ..core.word_book import WordBook
 from ..core.worker import JobClient, JobWorker
 from .place import place_result
@@ -47,16 +48,20 @@ class Session:
         """Process id of the local backend, or None when it does not run."""
         return None if self._backend is None else self._backend.pid
 
-    def submit(self, request: JobRequest, command: BackendCommand, folder: Path) -> JobRow:
-        """Send a job and return its row at once."""
+    def submit(
+        self, request: JobRequest, command: BackendCommand, folder: Path, *, render: StageRender | None = None
+    ) -> JobRow:
+        """Send a job and return its row at once; with `render`, after its pictures have been taken."""
         backend = self._backend_for(command)
 
         def open_client() -> JobClient:
             return connect(backend.ensure())
 
         self._tools |= _running_tools()  # they let a click through to the button, so they will not mind a result
-        row = self.board.add(request)
-        worker = JobWorker(request, connect=open_client, post=self.board.post, result_path=folder / "mesh.glb")
+        row = self.board.add(request, render)
+        worker = JobWorker(
+            request, connect=open_client, post=self.board.post, result_path=folder / "mesh.glb", render=render
+        )
         self._workers[row.id] = worker
         worker.start()
         self._start_timer()

@@ -11,9 +11,10 @@ from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow
 from ..core.request import ImageInput, TextInput
+from ..scene.own_cameras import chosen_cameras
 from ..scene.pictures import check_picture, write_picture
 from ..scene.session import session
-from ..scene.subject import GEOMETRY_TYPES, subject_objects
+from ..scene.subject import captured_objects
 from .images import draw_images, edited_image
 from .preferences import is_backend_found
 from .sidebar import Sidebar
@@ -21,13 +22,6 @@ from .sidebar import Sidebar
 log = logging.getLogger(__name__)
 
 MAX_PROMPT = 1000
-
-
-def captured_objects(context: bpy.types.Context) -> list[bpy.types.Object]:
-    """What Generate would capture."""
-    if context.scene.mvgamba.capture_subject == "SELECTION":
-        return subject_objects(context)
-    return [obj for obj in context.collection.all_objects if obj.type in GEOMETRY_TYPES and obj.visible_get()]
 
 
 def obstacle(context: bpy.types.Context, source: str) -> str:
@@ -66,6 +60,7 @@ def send(context: bpy.types.Context, source: str, *, wait: bool = False) -> JobR
             capture_settings=settings.capture_settings(),
             options=options,
             source_after=settings.source_after,
+            cameras=chosen_cameras(context),
             wait=wait,
             **placement,
         )

@@ -313,6 +313,8 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
             azimuth=self.capture_azimuth,
             margin=round(self.capture_margin, 6),  # Blender keeps 32 bits
             with_depth=self.capture_depth,
+            shading=self.capture_shading.lower(),
+            isolate=self.capture_isolate,
         )
 
     def placement_options(self, source: str) -> dict[str, object]:
