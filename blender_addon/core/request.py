@@ -158,6 +158,10 @@ class JobOptions:
     """Of score distillation, for words and pictures; 0 leaves it out, 150 is usual and takes minutes."""
 
 
+RUN = uuid.uuid4().hex
+"""This run of Blender, outside of which a `session_uid` means nothing."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Where the result belongs: names and identifiers, never pointers, which undo would break.
@@ -193,6 +197,8 @@ class Target:
     replaced_name: str = ""
     """Of the object whose mesh is replaced, with mode REPLACE."""
     replaced_uid: int = 0
+    run: str = RUN
+    """In which the identifiers were taken; one that was stored may be of an earlier run."""
 
 
 @dataclass(frozen=True)

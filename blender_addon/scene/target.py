@@ -8,7 +8,7 @@ import numpy as np
 from ..core import placing
 from ..core.errors import AddonError
 from ..core.i18n import tr
-from ..core.request import Target
+from ..core.request import RUN, Target
 
 
 def make_target(
@@ -123,7 +123,7 @@ def _find(
     A name alone may be anybody's: it counts only when identifiers are those of before a load of the same file, or were
     never known.
     """
-    by_uid = {item.session_uid: item for item in items}
+    by_uid = {item.session_uid: item for item in items} if target.run == RUN else {}
     by_name = {item.name: item for item in items if item.library is None}
     loaded_anew = _was_loaded_anew(target)
     found = []
@@ -137,7 +137,8 @@ def _was_loaded_anew(target: Target) -> bool:
     if not target.scene_uid:
         return True
     same_file = target.filepath != "" and target.filepath == bpy.data.filepath
-    return same_file and all(scene.session_uid != target.scene_uid for scene in bpy.data.scenes)
+    is_of_load = target.run == RUN and any(scene.session_uid == target.scene_uid for scene in bpy.data.scenes)
+    return same_file and not is_of_load
 
 
 def _require(condition: bool, sentence: str, value: object = None, choices: Sequence[str] = ()) -> None:
