@@ -49,6 +49,7 @@ _CANCELLABLE = frozenset(
         JobState.QUEUED,
         JobState.RUNNING,
         JobState.DOWNLOADING,
+        JobState.READY,
         JobState.LOST,
     }
 )

@@ -22,6 +22,8 @@ SHARP_ANGLE = math.radians(80.0)
 degrees would mark a quarter to half of the edges of real results (measured), 80 keeps the edges of boxes."""
 WELD = 1e-7
 """Vertices that are closer than this, as a fraction of the longest side, are one: a GLB splits them at the seams of its texture."""
+_LARGEST = 1e18
+"""Scene units; the square of what is larger has no place in 32 bits."""
 _KINDS = (
     "objects",
     "meshes",
@@ -51,6 +53,7 @@ def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -
         obj = _import_joined(context, path)
         _check_mesh(obj.data)
         _weld(obj.data)
+        _check_mesh(obj.data)  # slivers may have been all there was
         _shade(obj.data, smooth=shade_smooth)
         for image in images_of(obj.data):
             if 0 in image.size:
@@ -179,8 +182,9 @@ def _user_state_kept(context: bpy.types.Context) -> Iterator[None]:
 def _check_mesh(mesh: bpy.types.Mesh) -> None:
     if not mesh.polygons:
         raise AddonError("PLACE_FAILED", tr("the result has no faces"))
-    if not np.isfinite(_points(mesh)).all():
-        raise AddonError("PLACE_FAILED", tr("the result has vertices that are not finite"))
+    low, high = mesh_bounds(mesh)
+    if not 0.0 < float((high - low).max()) < _LARGEST:
+        raise AddonError("PLACE_FAILED", tr("the result has no extent"))
 
 
 def _weld(mesh: bpy.types.Mesh) -> None:
@@ -189,8 +193,7 @@ def _weld(mesh: bpy.types.Mesh) -> None:
     try:
         work.from_mesh(mesh)
         bmesh.ops.remove_doubles(work, verts=work.verts, dist=WELD * float((high - low).max()))
-        if work.faces:
-            work.to_mesh(mesh)
+        work.to_mesh(mesh)
     finally:
         work.free()
 
