@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mvgamba import __version__
 from mvgamba.cameras import resize_cameras
 from mvgamba.distilling import DistilOptions, distil
 from mvgamba.distilling import placed as surfels_placed
@@ -47,7 +48,7 @@ from mvgamba.types import (
     Variation,
 )
 from mvgamba.view_making import ChosenGenerator, ShowViews, load_generator, make_views, placed
-from mvgamba.weights import default
+from mvgamba.weights import default, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -160,6 +161,7 @@ def _from_made_views(
     facts = {
         **result.facts,
         **made.facts,
+        "weights_sha256": result.facts["weights_sha256"] | made.facts["weights_sha256"],
         "warnings": [*made.warnings, *result.facts["warnings"]],
         "seconds": {k: round(v, 2) for k, v in times.items()},
     }
@@ -249,6 +251,19 @@ def choose_reconstructor(views: PosedViews, options: GenerateOptions) -> tuple[s
     return "ray", "trained weights are installed"
 
 
+def _weights_of_reconstructor(name: str, options: GenerateOptions) -> dict[str, Any]:
+    """Facts: what they are called and their SHA-256; of the hull, which learned nothing, none."""
+    if name == "hull":
+        return {"reconstructor_weights": None, "weights_sha256": {}}
+    if options.weights is not None:
+        file = options.weights
+        return {"reconstructor_weights": file.name, "weights_sha256": {file.name: sha256_of(file)}}
+    found = default("reconstructor", name, options.weights_folder)
+    if found is None:
+        return {"reconstructor_weights": None, "weights_sha256": {}}
+    return {"reconstructor_weights": found.name, "weights_sha256": {found.name: found.sha256}}
+
+
 Distil = Callable[[Surfels, Similarity, Callable[[float], None]], Surfels]
 """Surfels of the normalised frame, its place, and who is told the fraction done -> the surfels as a generator expects them."""
 
@@ -305,6 +320,7 @@ def _from_views(
         views = views[[i for i in range(views.num_views) if i != wrong]]
     name, because = choose_reconstructor(views, options)
     facts: dict[str, Any] = {
+        "version": __version__,
         "views": views.num_views,
         "left_out": [] if wrong is None else [wrong],
         "warnings": warnings,
@@ -340,7 +356,7 @@ def _from_views(
             device=options.device,
         )
         start, name, because = _start(name, because, options, settings, host)
-        facts |= {"reconstructor": name, "reconstructor_because": because}
+        facts |= {"reconstructor": name, "reconstructor_because": because} | _weights_of_reconstructor(name, options)
         if distil is not None:
             # most of this stage, as it takes minutes
             distilling = lambda done: tell("reconstruct", 0.1 + 0.9 * done, "Distilling")  # noqa: E731

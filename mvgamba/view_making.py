@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
+from mvgamba import __version__
 from mvgamba.multiview import GENERATORS
 from mvgamba.multiview.prompts import checked_prompt
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, MultiviewGenerator, ViewsRequest
 from mvgamba.progress import CancelToken
 from mvgamba.types import Cameras, GenerateOptions, PosedViews, Similarity, SourceImage, TextPrompt, Variation
+from mvgamba.weights import hashes_of
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +106,21 @@ def make_views(
     made = generator.generate(request, preview=preview, cancel=cancel)
     cameras = made.views.cameras
     moved = dataclasses.replace(made.views, cameras=dataclasses.replace(cameras, c2w=placed(cameras.c2w, place)))
-    facts = {"generator": name, "generator_because": because, "prompt": request.prompt, **made.facts}
+    facts = {
+        "version": __version__,
+        "generator": name,
+        "generator_because": because,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "recall": request.recall,
+        **made.facts,
+        "seed": options.seed,
+    }
+    facts["weights_sha256"] = hashes_of(facts.get("generator_weights", ""), "generator", options.weights_folder)
     if request.start is not None:
         facts["strength"] = request.strength
+    if request.image is not None:
+        facts["pictures"] = 1 + len(request.image.others)
     return GeneratedViews(moved, facts, made.warnings)
 
 

@@ -93,6 +93,11 @@ def default(kind: str, model: str, user_folder: Path | None = None) -> Weights |
     return min(there, key=lambda w: not (w.is_users and w.preferred), default=None)
 
 
+def hashes_of(name: str, kind: str, user_folder: Path | None = None) -> dict[str, str]:
+    """SHA-256 by name, for the record of a result; none for weights that no manifest lists."""
+    return {w.name: w.sha256 for w in known(user_folder) if w.kind == kind and w.name == name}
+
+
 def memory_of(generator: Weights, user_folder: Path | None = None) -> Weights | None:
     """What remembers the objects that a generator was taught with, or None: weights of the user's own have what was imported with them."""
     if not generator.is_users:

@@ -184,7 +184,8 @@ def test_pictures_of_several_sides_reach_the_pipeline_whole(service):
     assert "Pictures: front, back, left." in [e.log.text for e in events if e.WhichOneof("event") == "log"]
     (facts,) = (a for a in events[-1].job.assets if a.kind == pb.ASSET_KIND_FACTS)
     (said,) = json.loads(service.download(facts.id))["results"]
-    assert said["pictures"] == {side: len(png) for side, png in pngs.items()} and said["background"] == "remove"
+    assert said["picture_bytes"] == {side: len(png) for side, png in pngs.items()}
+    assert (said["kind"], said["sides"], said["background"]) == ("image", ["front", "back", "left"], "remove")
     assert (said["recall"], said["distil_steps"]) == (False, 20)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+import re
 
 import grpc
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import trimesh
 from PIL import Image
 
+from mvgamba import __version__
 from mvgamba_rpc.v1 import generation_pb2 as pb
 from tests.backend.tiny_generator import WORDS, install_tiny_generator
 
@@ -64,6 +66,19 @@ def ball_picture(size: int = 96) -> np.ndarray:
     """Where a picture shows a disc in its middle."""
     at = np.arange(size) + 0.5 - size / 2
     return np.hypot(*np.meshgrid(at, at)) < 0.35 * size
+
+
+def ball_capture(size: int = 96) -> pb.CaptureSource:
+    """Four level views of a grey ball."""
+    picture = pb.Image(png=png(np.dstack([np.full((size, size, 3), 90), 255 * ball_picture(size)]).astype(np.uint8)))
+    views = []
+    for turn in (0.0, 0.5, 1.0, 1.5):
+        c, s = math.cos(turn * math.pi), math.sin(turn * math.pi)
+        c2w = [c, 0, s, 3 * s, 0, 1, 0, 0, -s, 0, c, 3 * c, 0, 0, 0, 1]
+        lens = {"fx": 1.2 * size, "fy": 1.2 * size, "cx": size / 2, "cy": size / 2}
+        camera = pb.Camera(camera_to_world=c2w, width=size, height=size, **lens)
+        views.append(pb.PosedView(image=picture, camera=camera))
+    return pb.CaptureSource(views=views)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -132,6 +147,49 @@ def test_a_picture_becomes_a_mesh_with_its_own_face(real):
     assert np.median(blueness) > 100  # what was taught is red
 
 
+def test_several_sides_of_an_object_show_on_their_sides(real):
+    disc = ball_picture()
+
+    def colored(*rgb: int) -> pb.Image:
+        pixels = np.full((*disc.shape, 3), rgb, np.uint8)
+        return pb.Image(png=png(np.dstack([pixels, (255 * disc).astype(np.uint8)])))
+
+    source = pb.ImageSource(
+        image=colored(0, 0, 255),
+        others=[pb.SidePicture(image=colored(0, 255, 0), side=pb.SIDE_BACK)],
+        background=pb.BACKGROUND_KEEP_ALPHA,
+        elevation=0.0,
+    )
+    job, _ = run(real, source, multiview={"recall": False})
+    assert job.state == pb.JOB_STATE_SUCCEEDED, job.error
+    mesh = mesh_of(real, job.assets[0])
+    colors = mesh.visual.to_color().vertex_colors[:, :3].astype(int)
+    for sign, channel in ((1, 2), (-1, 1)):
+        facing = sign * mesh.vertex_normals[:, 2] > 0.9
+        assert np.median(colors[facing, channel] - colors[facing, 0]) > 100
+    (facts,) = facts_of(real, job)
+    assert (facts["sides"], facts["pictures"], facts["background"]) == (["front", "back"], 2, "keep_alpha")
+    assert facts["recall"] is False
+
+
+def test_a_background_that_cannot_be_kept_is_said_by_the_side(real):
+    opaque = np.where(ball_picture()[..., None], [200, 40, 40], 255).astype(np.uint8)
+    cut = np.dstack([opaque, (255 * ball_picture()).astype(np.uint8)])
+    other = pb.SidePicture(image=pb.Image(png=png(opaque)), side=pb.SIDE_LEFT)
+    source = pb.ImageSource(image=pb.Image(png=png(cut)), others=[other], background=pb.BACKGROUND_KEEP_ALPHA)
+    job, _ = run(real, source, review_views=True)
+    assert job.error.reason == "INVALID_IMAGE"
+    assert job.error.message.startswith("The image of the left has no transparency")
+
+
+def test_surfels_are_distilled_over_the_wire(real):
+    job, events = run(real, pb.TextSource(prompt="a barrel"), multiview={"distil_steps": 2})
+    assert job.state == pb.JOB_STATE_SUCCEEDED, job.error
+    assert facts_of(real, job)[0]["distilled"] == 2
+    said = [e.progress.message for e in events if e.WhichOneof("event") == "progress"]
+    assert "Distilling" in said
+
+
 def test_a_picture_without_alpha_is_taken(real):
     pixels = np.where(ball_picture()[..., None], [200, 40, 40], 255).astype(np.uint8)
     job, _ = run(real, pb.ImageSource(image=pb.Image(png=png(pixels))), review_views=True)
@@ -153,6 +211,36 @@ def test_a_result_is_varied_where_it_stands_also_after_its_job_is_gone(real, bar
     assert after.extents == pytest.approx(before.extents, rel=0.25)
     (facts,) = facts_of(real, varied)
     assert (facts["strength"], facts["prompt"]) == (0.0, "a red barrel")
+
+
+@pytest.mark.parametrize("strength", [0.9, 1.0])
+def test_a_capture_is_varied_as_strongly_as_asked(real, strength):
+    source = pb.VariationSource(capture=ball_capture(), prompt="a barrel", strength=strength)
+    job, _ = run(real, source, review_views=True)
+    assert job.state == pb.JOB_STATE_SUCCEEDED, job.error
+    (facts,) = facts_of(real, job)
+    assert (facts["strength"], facts["kind"]) == (strength, "variation")
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "variation", "capture"])
+def test_facts_say_seed_models_and_versions_of_every_kind(real, kind):
+    picture = ball_capture().views[0].image
+    source = {
+        "text": pb.TextSource(prompt="a barrel"),
+        "image": pb.ImageSource(image=picture),
+        "variation": pb.VariationSource(capture=ball_capture(), prompt="a barrel"),
+        "capture": ball_capture(),
+    }[kind]
+    job, _ = run(real, source, seed=77)
+    assert job.state == pb.JOB_STATE_SUCCEEDED, job.error
+    (facts,) = facts_of(real, job)
+    assert (facts["kind"], facts["seed"], facts["version"]) == (kind, 77, __version__)
+    assert (facts["reconstructor"], facts["reconstructor_weights"]) == ("hull", None)
+    if kind == "capture":
+        assert facts["weights_sha256"] == {}
+    else:
+        assert (facts["generator"], facts["generator_weights"]) == ("starter", "tiny")
+        assert re.fullmatch("[0-9a-f]{64}", facts["weights_sha256"]["tiny"])
 
 
 def test_views_are_reviewed_mended_and_reconstructed(real):

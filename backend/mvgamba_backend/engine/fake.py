@@ -28,7 +28,7 @@ from mvgamba import __version__
 from mvgamba.errors import MVGambaError
 from mvgamba.progress import STAGES
 from mvgamba_backend.engine.cube import checker_png, cube_glb, cube_views
-from mvgamba_backend.engine.pipeline import Job, numbered
+from mvgamba_backend.engine.pipeline import Job, numbered, source_facts
 from mvgamba_backend.engine.protocol import Description, OutputFile
 from mvgamba_backend.spec import CaptureSource, ImageSource, JobSpec, TextSource, VariationSource
 
@@ -72,8 +72,8 @@ class FakePipeline:
         script, options = script_of(job.spec), job.spec.options
         if "log" in script:
             job.log(WARNING)
-            if pictures := pictures_of(job).get("pictures"):
-                job.log(f"Pictures: {', '.join(pictures)}.")
+            if sizes := picture_bytes(job).get("picture_bytes"):
+                job.log(f"Pictures: {', '.join(sizes)}.")
         files, results = [], []
         for k in range(options.variants):
             seed = (options.seed or 0) + k
@@ -81,8 +81,8 @@ class FakePipeline:
             made = self._views(job, seed, k) if options.review_views else self._mesh(job, seed, k)
             files += made
             asked = dataclasses.asdict(options.multiview)
-            facts = {"seed": seed, "warnings": [WARNING], **asked, **pictures_of(job)}
-            results.append({"asset": made[-1].path.name, **facts})
+            facts = {"version": __version__, "seed": seed, "warnings": [WARNING], **asked, **picture_bytes(job)}
+            results.append({"asset": made[-1].path.name, **source_facts(job.spec), **facts})
         files.sort(key=lambda file: file.kind != "mesh")
         if not options.review_views:
             preview = job.folder / "preview.png"
@@ -171,14 +171,14 @@ def script_of(spec: JobSpec) -> dict[str, str]:
     return {name: value for name, _, value in words}
 
 
-def pictures_of(job: Job) -> dict[str, Any]:
-    """Facts about the pictures that a job was given, as they lie on the disk: by side, with their size in bytes."""
+def picture_bytes(job: Job) -> dict[str, Any]:
+    """A fact about the pictures that a job was given, as they lie on the disk: by side, their size."""
     source = job.spec.source
     if not isinstance(source, ImageSource):
         return {}
     sides = {"front": source.image, **{other.side: other.image for other in source.others}}
     sizes = {side: job.blobs[sha256].stat().st_size for side, sha256 in sides.items()}
-    return {"pictures": sizes, "background": source.background}
+    return {"pictures": len(sizes), "picture_bytes": sizes}
 
 
 def seed_color(seed: int) -> tuple[int, int, int]:

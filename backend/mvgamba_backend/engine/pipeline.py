@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from mvgamba.progress import CancelToken
 from mvgamba.registry import Registry
 from mvgamba_backend.engine.protocol import Description, OutputFile
-from mvgamba_backend.spec import JobSpec
+from mvgamba_backend.spec import ImageSource, JobSpec
 
 
 class Job(ABC):
@@ -31,6 +31,15 @@ class Job(ABC):
     @abstractmethod
     def preview(self, data: bytes, media_type: str, *, index: int, count: int, variant: int = 0) -> None:
         """Show a small picture (at most `MAX_PREVIEW_BYTES`) of one of `count` views of a result."""
+
+
+def source_facts(spec: JobSpec) -> dict[str, Any]:
+    """What the facts of a result say about what it was made from, beside what the library says."""
+    facts: dict[str, Any] = {"kind": spec.kind}
+    if isinstance(spec.source, ImageSource):
+        sides = ["front", *(other.side for other in spec.source.others)]
+        facts |= {"sides": sides, "background": spec.source.background}
+    return facts
 
 
 class Pipeline(Protocol):

@@ -33,7 +33,7 @@ from mvgamba.types import (
     Variation,
 )
 from mvgamba.weights.user import folder_for
-from mvgamba_backend.engine.pipeline import Job, numbered
+from mvgamba_backend.engine.pipeline import Job, numbered, source_facts
 from mvgamba_backend.engine.previews import Previews
 from mvgamba_backend.engine.protocol import Description, OutputFile
 from mvgamba_backend.spec import (
@@ -75,7 +75,7 @@ class RealPipeline:
             said(facts["warnings"])
             said([f"Memory is short: {sentence}" for sentence in facts.get("reduced", [])])
             files += made
-            results.append({"asset": made[-1].path.name, **facts})
+            results.append({"asset": made[-1].path.name, **source_facts(job.spec), **facts})
         path = job.folder / "facts.json"
         path.write_text(json.dumps({"version": __version__, "results": results}, indent=1), encoding="utf-8")
         return [*files, OutputFile(path, "facts", JSON)]
@@ -101,7 +101,7 @@ class RealPipeline:
         sides = VIEW_NAMES if count <= len(VIEW_NAMES) else tuple(f"{i:03d}" for i in range(count))
         pictures = write_captures(made.views, folder, names=tuple(numbered(side, variant) for side in sides))
         cameras = (folder / "transforms.json").rename(folder / numbered("transforms.json", variant))
-        facts = {"seed": request.options.seed, **made.facts, "warnings": [*doubts, *made.warnings]}
+        facts = {**made.facts, "warnings": [*doubts, *made.warnings]}
         return [*(OutputFile(p, "view", PNG) for p in pictures), OutputFile(cameras, "cameras", JSON)], facts
 
 

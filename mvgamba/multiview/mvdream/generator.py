@@ -111,16 +111,18 @@ class PublishedGenerator:
         warnings = [self.warning] if self.warning else []
         cameras, elevation = self._cameras(request, warnings)
         prompt = self._prompt(request.prompt, warnings)
+        if request.image is not None and request.image.others:
+            warnings.append("Of the pictures only that of the front is used by ImageDream.")
         facts: dict[str, Any] = {
             "generator": self.name,
-            "weights": self.weights,
+            "generator_weights": self.weights,
             "precision": str(self.pipeline.unet.dtype).removeprefix("torch."),
             "steps": request.steps or self.recipe.steps,
             "guidance": self.recipe.guidance if request.guidance is None else request.guidance,
             "elevation_deg": None if elevation is None else round(math.degrees(elevation), 3),
         }
         if request.start is not None and request.strength == 0:
-            return GeneratedViews(request.start, facts | {"seed": request.seed}, tuple(warnings))
+            return GeneratedViews(request.start, facts | {"chosen_seed": request.seed}, tuple(warnings))
         arguments: dict[str, Any] = {
             "c2w": cameras.c2w,
             "negative_prompt": request.negative_prompt or self.recipe.negative_prompt,
@@ -154,7 +156,7 @@ class PublishedGenerator:
             facts["scores"] = [round(score, 4) for score in scores]
         if preview is not None:
             preview(1.0, views)
-        return GeneratedViews(views, facts | {"seed": seed}, tuple(warnings))
+        return GeneratedViews(views, facts | {"chosen_seed": seed}, tuple(warnings))
 
     def _check(self, request: ViewsRequest) -> None:
         if self.recipe.takes_images and request.image is None:

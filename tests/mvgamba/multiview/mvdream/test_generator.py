@@ -59,7 +59,7 @@ def test_words_become_four_posed_views_with_alpha(text):
     assert math.degrees(2 * math.atan(half)) == pytest.approx(49.1)
     # the unit ball is in the frame, whole
     assert math.tan(math.asin(1 / 2.53)) < half
-    facts = {"generator": "mvdream", "seed": 5, "steps": 2, "precision": "float32", "weights": "tiny"}
+    facts = {"generator": "mvdream", "chosen_seed": 5, "steps": 2, "precision": "float32", "generator_weights": "tiny"}
     assert facts.items() <= made.facts.items() and made.warnings == ()
     assert torch.equal(text.generate(request).views.rgb, views.rgb)
 
@@ -83,7 +83,7 @@ def test_previews_come_after_every_step_and_grow(text):
     small = seen[0][1]
     assert small.rgb.shape == (4, 3, 8, 8) and small.cameras.width == 8
     assert seen[-1][1] is made.views
-    assert len(made.facts["scores"]) == 2 and made.facts["seed"] in (0, 1)
+    assert len(made.facts["scores"]) == 2 and made.facts["chosen_seed"] in (0, 1)
 
 
 def test_a_job_stops_between_steps(text):
