@@ -1,5 +1,7 @@
 """The backend as a child process: started on demand, told its token, ended together with Blender."""
 
+import enum
+import errno
 import json
 import logging
 import os
@@ -7,21 +9,28 @@ import queue
 import secrets
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from .errors import AddonError
+from .i18n import tr
+from .server_info import check_version
 
 log = logging.getLogger(__name__)
 
 START_TIMEOUT = 60.0
 """Seconds until the backend must have said where it listens; a cold disk needs tens of them."""
+CRASH_MEMORY, MAX_CRASHES, FIRST_PAUSE = 120.0, 3, 0.5
+"""A backend that ends by itself is started again after 0.5, 1 and 2 s; the fourth time within two minutes is too often."""
 _MAX_LOG_BYTES = 4_000_000
+_TAIL_BYTES = 64_000
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,9 @@ class Endpoint:
 
     address: str
     token: str
+    has_tls: bool = False
+    ca_path: Path | None = None
+    """PEM file of the authority that signed its certificate; None for those that the system's gRPC trusts."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,8 @@ class BackendCommand:
     """After `serve`, e.g. to choose another pipeline."""
     environment: Mapping[str, str] | None = None
     """Added to that of this process."""
+    port: int = 0
+    """0: the system chooses."""
 
 
 def find_backend(configured: str) -> tuple[str, ...] | None:
@@ -57,6 +71,26 @@ def find_backend(configured: str) -> tuple[str, ...] | None:
     return (found,) if found else None
 
 
+class BackendPhase(enum.StrEnum):
+    """Where a local backend stands, as far as its process tells."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    RUNNING = "running"
+    FAILED = "failed"
+    """It could not be started, or ended by itself."""
+
+
+@dataclass(frozen=True)
+class BackendView:
+    """A look at a local backend that waits for nothing."""
+
+    phase: BackendPhase
+    endpoint: Endpoint | None = None
+    reason: str = ""
+    message: str = ""
+
+
 class BackendProcess:
     """One backend on this machine. Every method may be called from any thread."""
 
@@ -66,26 +100,67 @@ class BackendProcess:
         self._process: subprocess.Popen[str] | None = None
         self._endpoint: Endpoint | None = None
         self._log: IO[str] | None = None
+        self._starting = False
+        self._leaving = threading.Event()
+        self._failure: AddonError | None = None
+        self._crashes: list[float] = []
+        """When it ended by itself, by the monotonic clock; only those of the last `CRASH_MEMORY` seconds."""
 
     @property
     def pid(self) -> int | None:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
+    def look(self) -> BackendView:
+        """How it is right now. Never waits, also while another thread starts it."""
+        process, endpoint, failure = self._process, self._endpoint, self._failure
+        if self._starting:
+            return BackendView(BackendPhase.STARTING)
+        if process is not None and endpoint is not None:
+            if process.poll() is None:
+                return BackendView(BackendPhase.RUNNING, endpoint)
+            return BackendView(BackendPhase.FAILED, None, "BACKEND_START_FAILED", self.last_log_line())
+        if failure is not None:
+            return BackendView(BackendPhase.FAILED, None, failure.reason, failure.message)
+        return BackendView(BackendPhase.STOPPED)
+
     def ensure(self) -> Endpoint:
         """Start the backend unless it runs, and say where it listens. Blocks: not for the main thread.
 
+        One that ended by itself is started again, each time after a longer pause, `MAX_CRASHES` times.
+
         Raises:
-            AddonError: BACKEND_NOT_INSTALLED or BACKEND_START_FAILED.
+            AddonError: BACKEND_NOT_INSTALLED, BACKEND_START_FAILED, PORT_IN_USE, BIND_DENIED, VERSION_MISMATCH,
+                DISK_FULL, FOLDER_NOT_WRITABLE.
         """
         with self._lock:
-            if self._process is not None and self._process.poll() is None and self._endpoint is not None:
-                return self._endpoint
-            self._release()
-            return self._start()
+            process = self._process
+            if process is not None and self._endpoint is not None:
+                if process.poll() is None:
+                    return self._endpoint
+                self._crashes.append(time.monotonic())
+            self._starting = True
+            try:
+                self._release()
+                self._pause_after_crashes()
+                endpoint = self._start()
+                self._failure = None
+                return endpoint
+            except AddonError as error:
+                self._failure = error
+                raise
+            finally:
+                self._starting = False
+
+    def forgive(self) -> None:
+        """Forget crashes and failures: a person wants it tried again."""
+        self._crashes.clear()
+        self._failure = None
+        self._leaving.clear()
 
     def stop(self, *, grace: float = 3.0) -> None:
         """End the process: it leaves when its stdin closes, and is made to when it does not."""
+        self._leaving.set()
         process = self._process
         if process is not None and process.stdin is not None:
             process.stdin.close()
@@ -104,23 +179,36 @@ class BackendProcess:
                     process.kill()
                     process.wait()
             self._release()
+            self._failure = None
         finally:
+            self._leaving.clear()
             self._lock.release()
 
     def last_log_line(self) -> str:
         """What the backend said last, for the row of a failed start."""
-        try:
-            lines = self.command.log_path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:
-            return ""
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return next((line.strip() for line in reversed(log_tail(self.command.log_path)) if line.strip()), "")
+
+    def _pause_after_crashes(self) -> None:
+        """Wait the longer, the more often it has ended by itself lately. Raises: AddonError, when it was too often."""
+        now = time.monotonic()
+        self._crashes = [at for at in self._crashes if now - at < CRASH_MEMORY]
+        count = len(self._crashes)
+        if count > MAX_CRASHES:
+            self._crashes.clear()  # what a person asks for next is tried
+            text = tr("it ended by itself {count} times in a row; its log ends with: {line}")
+            raise AddonError("BACKEND_START_FAILED", text.format(count=count, line=self.last_log_line()))
+        if count and self._leaving.wait(FIRST_PAUSE * 2 ** (count - 1)):
+            raise AddonError("BACKEND_START_FAILED", tr("it was stopped"))
 
     def _start(self) -> Endpoint:
         command, token = self.command, secrets.token_urlsafe(32)
-        command.data_dir.mkdir(parents=True, exist_ok=True)
-        command.log_path.parent.mkdir(parents=True, exist_ok=True)
-        rotate = command.log_path.exists() and command.log_path.stat().st_size > _MAX_LOG_BYTES
-        self._log = command.log_path.open("w" if rotate else "a", encoding="utf-8")
+        try:
+            command.data_dir.mkdir(parents=True, exist_ok=True)
+            command.log_path.parent.mkdir(parents=True, exist_ok=True)
+            rotate = command.log_path.exists() and command.log_path.stat().st_size > _MAX_LOG_BYTES
+            self._log = command.log_path.open("w" if rotate else "a", encoding="utf-8")
+        except OSError as error:
+            raise folder_error(error, command.data_dir) from error
         # The token goes through the environment, never through the arguments, which every user of the machine can read.
         environment = {**os.environ, **(command.environment or {}), "MVGAMBA_TOKEN": token}
         environment.pop("PYTHONHOME", None)  # Blender's Python is not the backend's
@@ -132,12 +220,14 @@ class BackendProcess:
                     "--data-dir",
                     str(command.data_dir),
                     "--die-with-stdin",
+                    *(("--port", str(command.port)) if command.port else ()),
                     *command.arguments,
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
                 text=True,
+                encoding="utf-8",
                 env=environment,
                 creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0,
             )
@@ -149,7 +239,14 @@ class BackendProcess:
             self._process.kill()
             self._process.wait()
             self._release()
-            raise AddonError("BACKEND_START_FAILED", self.last_log_line())
+            raise port_error(command.port) or AddonError("BACKEND_START_FAILED", self.last_log_line())
+        try:
+            check_version(str(hello.get("version", "")), tuple(map(str, hello.get("api", ()))))
+        except AddonError:
+            self._process.kill()
+            self._process.wait()
+            self._release()
+            raise
         self._endpoint = Endpoint(hello.get("address") or f"127.0.0.1:{hello['port']}", token)
         log.info("backend started, pid %d, %s", self._process.pid, self._endpoint.address)
         return self._endpoint
@@ -180,3 +277,36 @@ class BackendProcess:
         if self._log is not None:
             self._log.close()
         self._process, self._endpoint, self._log = None, None, None
+
+
+def log_tail(path: Path, *, num_lines: int = 200) -> list[str]:
+    """The last lines of a log; none when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.splitlines()[-num_lines:]
+
+
+def port_error(port: int) -> AddonError | None:
+    """Why a port that a person has forced cannot be had; None when it can, or none was forced."""
+    if not port:
+        return None
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        if sys.platform != "win32":  # there it would share the port instead of waiting out an old connection
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            reason = "PORT_IN_USE" if error.errno in (errno.EADDRINUSE, 10048) else "BIND_DENIED"
+            return AddonError(reason, str(port))
+    return None
+
+
+def folder_error(error: OSError, folder: Path) -> AddonError:
+    """What it means for a person that a folder could not be made or written to."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    where = error.filename or folder
+    return AddonError("DISK_FULL" if full else "FOLDER_NOT_WRITABLE", f"{where}: {error.strerror or error}")

@@ -7,7 +7,7 @@ from .axes import c2w_z_up_to_y_up
 from .jobs import AssetInfo, JobUpdate, PreviewPicture
 from .request import CapturedView, ImageInput, JobOptions, JobRequest, TextInput, VariationInput
 from .rpc import generation_pb2 as pb
-from .server_info import GeneratorInfo, KnownWord, ServerInfo, WordsFound
+from .server_info import DeviceInfo, GeneratorInfo, KnownWord, ServerInfo, WordsFound
 
 _QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
 _SIDES = {
@@ -195,4 +195,11 @@ def server_from_proto(answer: pb.DescribeServerResponse) -> ServerInfo:
         answer.ready,
         tuple(answer.sources),
         tuple(GeneratorInfo(m.id, m.available, m.why_not, tuple(m.sources)) for m in generators),
+        version=answer.version,
+        api=tuple(answer.api),
+        devices=tuple(DeviceInfo(d.id, d.name, d.memory_bytes, d.free_memory_bytes) for d in answer.devices),
+        num_queued=answer.queued_jobs,
+        num_running=answer.running_jobs,
+        problem=answer.not_ready_reason,
+        packages=tuple(sorted(answer.versions.items())),
     )
