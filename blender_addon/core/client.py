@@ -13,6 +13,7 @@ import grpc
 from .backend_process import Endpoint
 from .convert import request_to_proto, server_from_proto, update_from_proto, words_from_proto
 from .errors import AddonError
+from .i18n import tr
 from .jobs import AssetInfo, JobUpdate
 from .request import JobRequest
 from .rpc import generation_pb2 as pb
@@ -54,7 +55,7 @@ class GenerationClient:
     """Calls block, so they belong into a worker thread; `close` may come from any thread and ends them."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._channel = grpc.insecure_channel(endpoint.address, options=_CHANNEL_OPTIONS)
+        self._channel = _open_channel(endpoint)
         self._stub = GenerationServiceStub(self._channel)
         self._metadata = (("authorization", f"Bearer {endpoint.token}"),)
 
@@ -84,11 +85,11 @@ class GenerationClient:
             for event in self._stub.WatchJob(message, metadata=self._metadata):
                 yield update_from_proto(event)
 
-    def describe(self, *, wait_until_ready: bool = False) -> ServerInfo:
+    def describe(self, *, wait_until_ready: bool = False, timeout: float | None = None) -> ServerInfo:
         """What the server can make; to wait may take it seconds, while it loads."""
         message = pb.DescribeServerRequest(wait_until_ready=wait_until_ready)
+        timeout = timeout or (LONG if wait_until_ready else SHORT)
         with _translated():
-            timeout = LONG if wait_until_ready else SHORT
             return server_from_proto(self._stub.DescribeServer(message, metadata=self._metadata, timeout=timeout))
 
     def look_up_words(
@@ -165,12 +166,47 @@ def _translated() -> Iterator[None]:
         raise AddonError(reason, f"{error.filename}: {error.strerror}") from error
 
 
+def _open_channel(endpoint: Endpoint) -> grpc.Channel:
+    """Raises: AddonError, TLS_ERROR, when the certificate file cannot be used."""
+    if not endpoint.has_tls:
+        return grpc.insecure_channel(endpoint.address, options=_CHANNEL_OPTIONS)
+    trusted = None
+    if endpoint.ca_path is not None:
+        try:
+            trusted = endpoint.ca_path.read_bytes()
+        except OSError as error:
+            text = tr("the certificate file {path} cannot be read: {why}")
+            raise AddonError("TLS_ERROR", text.format(path=endpoint.ca_path, why=error.strerror)) from error
+        if b"-----BEGIN CERTIFICATE-----" not in trusted:
+            text = tr("{path} holds no certificate; a PEM file is needed")
+            raise AddonError("TLS_ERROR", text.format(path=endpoint.ca_path))
+    return grpc.secure_channel(endpoint.address, grpc.ssl_channel_credentials(trusted), options=_CHANNEL_OPTIONS)
+
+
+def _tls_problem(details: str) -> str:
+    """A sentence for what gRPC says of a handshake that failed; empty when it says nothing of one."""
+    if "Hostname Verification" in details:
+        return tr("its certificate is for another name than the address")
+    if "andshake" not in details:
+        return ""
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return tr("its certificate is not one of a trusted authority; set the CA file")
+    if "WRONG_VERSION_NUMBER" in details:
+        return tr("it does not speak TLS; switch Security off, or start it with a certificate")
+    if "security handshaker" in details:
+        return tr("the certificate file cannot be used")
+    return details.rpartition("last error:")[2].strip()
+
+
 def error_from_rpc(error: grpc.RpcError) -> AddonError:
     """The server's own reason when it gave one, else one for the status."""
     code, details = error.code(), error.details() or ""
     for key, value in error.trailing_metadata() or ():
         if key == "mvgamba-reason":
             return AddonError(value, details, retryable=code is grpc.StatusCode.UNAVAILABLE)
+    problem = _tls_problem(details) if code is grpc.StatusCode.UNAVAILABLE else ""
+    if problem:
+        return AddonError("TLS_ERROR", problem)
     # A channel that was closed under a call says CANCELLED; the worker knows whether it meant to.
     retryable = code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     return AddonError(_REASONS.get(code, "INTERNAL"), details, retryable=retryable)
