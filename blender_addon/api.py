@@ -7,8 +7,6 @@ Headless Blender fires no timers, so `wait=True` pumps the events itself.
 """
 
 import dataclasses
-import shlex
-import sys
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,11 +14,11 @@ from typing import Any
 
 import bpy
 
-from .core.backend_process import BackendCommand, find_backend
 from .core.errors import AddonError, sentence
 from .core.i18n import tr
 from .core.jobs import JobRow, JobState, retry_request, wait_until
 from .core.request import ImageInput, JobOptions, JobRequest, TextInput, approved_request
+from .scene.backend import backend_command
 from .scene.capture import CaptureSettings, capture
 from .scene.folders import user_folder
 from .scene.pictures import fit_picture
@@ -253,22 +251,6 @@ def _require_no_click(placement: str, *, wait: bool) -> None:
         raise AddonError("INVALID_TARGET", tr("a surface is clicked when the result is there: use wait=False"))
 
 
-def backend_command(context: bpy.types.Context) -> BackendCommand:
-    """How the preferences say the backend is started. Raises: AddonError, BACKEND_NOT_INSTALLED."""
-    addon = context.preferences.addons.get(__package__)
-    configured = bpy.path.abspath(addon.preferences.backend_path) if addon and addon.preferences.backend_path else ""
-    arguments = addon.preferences.backend_arguments if addon else ""
-    command = find_backend(configured)
-    if command is None:
-        raise AddonError("BACKEND_NOT_INSTALLED", configured)
-    return BackendCommand(
-        command,
-        user_folder("backend"),
-        log_path(),
-        tuple(shlex.split(arguments, posix=sys.platform != "win32")),
-    )
-
-
 def new_inputs_folder() -> Path:
     """An empty folder for the pictures that a job is made from."""
     folder = user_folder("inputs") / uuid.uuid4().hex
@@ -279,8 +261,3 @@ def new_inputs_folder() -> Path:
 def jobs_folder() -> Path:
     """Where captures and results of the jobs lie, one folder each."""
     return user_folder("jobs")
-
-
-def log_path() -> Path:
-    """What the local backend writes to its standard error."""
-    return user_folder("logs") / "backend.log"

@@ -1,6 +1,9 @@
-"""One table: the reason a job or an action failed -> a sentence for the row and a button that helps."""
+"""One table: the reason a job or an action failed -> a sentence for the row and the buttons that help."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .i18n import tr
 
 
 class AddonError(Exception):
@@ -15,58 +18,125 @@ class AddonError(Exception):
 
 
 @dataclass(frozen=True)
+class Button:
+    """One thing a person can do about an error."""
+
+    say: Callable[[], str]
+    operator: str
+    kinds: frozenset[str] = frozenset()
+    """Which jobs it helps (capture, text, image, variation); empty for all."""
+    needs_job: bool = False
+    """Whether it acts on the job that failed."""
+
+    @property
+    def label(self) -> str:
+        return self.say()
+
+
+_RETRY = Button(lambda: tr("Retry"), "mvgamba.retry", needs_job=True)
+_LOG = Button(lambda: tr("Open Log"), "mvgamba.open_log")
+_DIAGNOSTICS = Button(lambda: tr("Copy Diagnostics"), "mvgamba.copy_diagnostics")
+_PREFERENCES = Button(lambda: tr("Open Preferences"), "mvgamba.open_preferences")
+_SYSTEM = Button(lambda: tr("Open System Preferences"), "mvgamba.open_system_preferences")
+_SET_UP = Button(lambda: tr("Set Up"), "mvgamba.backend_setup")
+_UPDATE = Button(lambda: tr("Update Backend"), "mvgamba.backend_update")
+_AUTO_PORT = Button(lambda: tr("Use Automatic Port"), "mvgamba.use_automatic_port")
+_REMOTE = Button(lambda: tr("Use Remote"), "mvgamba.use_remote")
+_ALLOW = Button(lambda: tr("Allow This Host"), "mvgamba.allow_remote")
+_LOW_MEMORY = Button(lambda: tr("Retry Low Memory"), "mvgamba.retry_low_memory", needs_job=True)
+_UNLOAD = Button(lambda: tr("Unload"), "mvgamba.backend_unload")
+_FOLDER = Button(lambda: tr("Change Folder"), "mvgamba.change_folder")
+_MORE_VIEWS = Button(
+    lambda: tr("Retry With More Views"), "mvgamba.retry_more_views", frozenset({"capture"}), needs_job=True
+)
+_MADE = frozenset({"text", "image", "variation"})
+_NEW_SEED = Button(lambda: tr("New Seed"), "mvgamba.new_seed", _MADE, needs_job=True)
+_APPROVE = Button(lambda: tr("Approve Views"), "mvgamba.retry_with_review", _MADE, needs_job=True)
+_PLACE = Button(lambda: tr("Place Again"), "mvgamba.place_result", needs_job=True)
+
+
+@dataclass(frozen=True)
 class Remedy:
-    """What the row says and which button stands beside it."""
+    """What the row says and which buttons stand beside it."""
 
-    sentence: str
-    button: str = "Retry"
-    operator: str = "mvgamba.retry"
+    say: Callable[[], str] = field(repr=False)
+    buttons: tuple[Button, ...] = (_RETRY,)
     shows_detail: bool = True
-    """Whether the server's own message follows the sentence."""
+    """Whether the message of the server or of the system follows the sentence."""
 
+    @property
+    def sentence(self) -> str:
+        return self.say()
 
-_PREFERENCES = ("Open Preferences", "mvgamba.open_preferences")
-_LOG = ("Open Log", "mvgamba.open_log")
+    @property
+    def button(self) -> str:
+        """Label of the first button."""
+        return self.buttons[0].label
+
+    @property
+    def operator(self) -> str:
+        """What the first button does."""
+        return self.buttons[0].operator
+
+    def buttons_for(self, kind: str) -> tuple[Button, ...]:
+        """Those that help a job of this kind (`JobRequest.kind`)."""
+        return tuple(button for button in self.buttons if not button.kinds or kind in button.kinds)
+
 
 REMEDIES: dict[str, Remedy] = {
     # The tree of the library.
-    "INVALID_INPUT": Remedy("The backend could not use what it was given"),
-    "INVALID_CAMERAS": Remedy("The cameras do not see a common object"),
-    "INVALID_IMAGE": Remedy("A picture cannot be used"),
-    "EMPTY_RECONSTRUCTION": Remedy("The result has no surface", "Retry With More Views", "mvgamba.retry_more_views"),
-    "OUTPUT_FAILED": Remedy("The backend could not write the result", *_LOG),
-    "DISK_FULL": Remedy("Disk is full", *_PREFERENCES),
-    "OUT_OF_MEMORY": Remedy("Not enough memory", "Retry as Draft", "mvgamba.retry_draft"),
-    "UNAVAILABLE": Remedy("The backend cannot run what was asked for", *_LOG),
-    "WEIGHTS_MISSING": Remedy("Weights are missing", *_PREFERENCES),
-    "WEIGHTS_CORRUPT": Remedy("Weights are damaged", *_PREFERENCES),
-    "CANCELLED": Remedy("Cancelled", shows_detail=False),
-    "INTERNAL": Remedy("Backend error, see its log", *_LOG),
+    "INVALID_INPUT": Remedy(lambda: tr("The backend could not use what it was given")),
+    "INVALID_CAMERAS": Remedy(lambda: tr("The cameras do not see a common object")),
+    "INVALID_IMAGE": Remedy(lambda: tr("A picture cannot be used")),
+    "EMPTY_RECONSTRUCTION": Remedy(lambda: tr("The result has no surface"), (_MORE_VIEWS, _NEW_SEED, _APPROVE)),
+    "OUTPUT_FAILED": Remedy(lambda: tr("The backend could not write the result"), (_LOG, _FOLDER)),
+    "DISK_FULL": Remedy(lambda: tr("Disk is full"), (_FOLDER, _RETRY)),
+    "OUT_OF_MEMORY": Remedy(lambda: tr("Not enough memory"), (_LOW_MEMORY, _UNLOAD)),
+    "UNAVAILABLE": Remedy(lambda: tr("The backend cannot run what was asked for"), (_LOG,)),
+    "WEIGHTS_MISSING": Remedy(lambda: tr("Weights are missing"), (_PREFERENCES,)),
+    "WEIGHTS_CORRUPT": Remedy(lambda: tr("Weights are damaged"), (_PREFERENCES,)),
+    "NO_CUDA_DEVICE": Remedy(lambda: tr("No NVIDIA GPU was found"), (_REMOTE, _PREFERENCES)),
+    "UNSUPPORTED_DEVICE": Remedy(lambda: tr("The GPU is not supported"), (_REMOTE, _PREFERENCES)),
+    "DRIVER_TOO_OLD": Remedy(lambda: tr("The NVIDIA driver is too old"), (_REMOTE, _DIAGNOSTICS)),
+    "CANCELLED": Remedy(lambda: tr("Cancelled"), shows_detail=False),
+    "INTERNAL": Remedy(lambda: tr("Backend error, see its log"), (_DIAGNOSTICS, _LOG, _RETRY)),
     # The service.
-    "UNAUTHENTICATED": Remedy("Backend refused the token", *_PREFERENCES),
-    "QUEUE_FULL": Remedy("The backend's queue is full", shows_detail=False),
-    "JOB_UNKNOWN": Remedy("The backend no longer knows this job", shows_detail=False),
-    "ASSET_UNKNOWN": Remedy("The backend no longer has this result", shows_detail=False),
-    "JOB_NOT_FINISHED": Remedy("The job has not ended yet", shows_detail=False),
-    "REQUEST_ID_REUSED": Remedy("The job was sent twice with other settings", shows_detail=False),
-    "BLOB_MISSING": Remedy("The backend lost a part of the capture", shows_detail=False),
-    "BLOB_MISMATCH": Remedy("The capture arrived damaged", shows_detail=False),
-    "TOO_MANY_WATCHERS": Remedy("The backend has too many watchers", shows_detail=False),
-    "NOT_LOCAL": Remedy("Only the backend's own machine may ask for this", shows_detail=False),
-    "WORKER_DIED": Remedy("The backend's worker stopped", "Retry as Draft", "mvgamba.retry_draft"),
-    "MESSAGE_TOO_LARGE": Remedy("The capture is too large for the backend"),
-    "DEADLINE_EXCEEDED": Remedy("The backend took too long to answer"),
-    "VERSION_MISMATCH": Remedy("Backend and add-on are of different versions", *_PREFERENCES),
-    "SHUTTING_DOWN": Remedy("The backend is stopping", shows_detail=False),
+    "UNAUTHENTICATED": Remedy(lambda: tr("Backend refused the token"), (_PREFERENCES,)),
+    "QUEUE_FULL": Remedy(lambda: tr("The backend's queue is full"), shows_detail=False),
+    "JOB_UNKNOWN": Remedy(lambda: tr("The backend no longer knows this job"), shows_detail=False),
+    "ASSET_UNKNOWN": Remedy(lambda: tr("The backend no longer has this result"), shows_detail=False),
+    "JOB_NOT_FINISHED": Remedy(lambda: tr("The job has not ended yet"), shows_detail=False),
+    "REQUEST_ID_REUSED": Remedy(lambda: tr("The job was sent twice with other settings"), shows_detail=False),
+    "BLOB_MISSING": Remedy(lambda: tr("The backend lost a part of what was sent"), shows_detail=False),
+    "BLOB_MISMATCH": Remedy(lambda: tr("What was sent arrived damaged"), shows_detail=False),
+    "TOO_MANY_WATCHERS": Remedy(lambda: tr("The backend has too many watchers"), shows_detail=False),
+    "NOT_LOCAL": Remedy(lambda: tr("Only the backend's own machine may ask for this"), shows_detail=False),
+    "WORKER_DIED": Remedy(lambda: tr("The backend's worker stopped"), (_LOW_MEMORY, _LOG)),
+    "MESSAGE_TOO_LARGE": Remedy(lambda: tr("The capture is too large for the backend")),
+    "DEADLINE_EXCEEDED": Remedy(lambda: tr("The backend took too long to answer")),
+    "VERSION_MISMATCH": Remedy(lambda: tr("Backend and extension are of different versions"), (_UPDATE, _PREFERENCES)),
+    "SHUTTING_DOWN": Remedy(lambda: tr("The backend is stopping"), shows_detail=False),
+    # Starting and reaching it.
+    "BACKEND_NOT_INSTALLED": Remedy(lambda: tr("Backend is not installed"), (_SET_UP, _PREFERENCES)),
+    "BACKEND_START_FAILED": Remedy(lambda: tr("Backend stopped"), (_LOG, _DIAGNOSTICS)),
+    "PORT_IN_USE": Remedy(lambda: tr("Another program uses the port"), (_AUTO_PORT, _PREFERENCES)),
+    "BIND_DENIED": Remedy(lambda: tr("The system does not give this port"), (_AUTO_PORT, _PREFERENCES)),
+    "CONNECTION_LOST": Remedy(lambda: tr("Connection to the backend was lost"), shows_detail=False),
+    "UNREACHABLE": Remedy(lambda: tr("The backend does not answer"), (_PREFERENCES, _RETRY)),
+    "TLS_ERROR": Remedy(lambda: tr("No secure connection to the backend"), (_PREFERENCES,)),
+    "ADDRESS_INVALID": Remedy(lambda: tr("The address of the backend cannot be used"), (_PREFERENCES,)),
+    "REMOTE_NOT_ALLOWED": Remedy(lambda: tr("Nothing has been sent to this host before"), (_ALLOW, _PREFERENCES)),
+    "ONLINE_ACCESS_OFF": Remedy(lambda: tr("Online access is off"), (_SYSTEM, _PREFERENCES)),
+    "FOLDER_NOT_WRITABLE": Remedy(lambda: tr("The folder cannot be written to"), (_FOLDER,)),
+    # Setting it up.
+    "PYTHON_NOT_FOUND": Remedy(lambda: tr("No suitable Python was found"), (_PREFERENCES,)),
+    "SETUP_FAILED": Remedy(lambda: tr("Set-up failed"), (_SET_UP, _LOG)),
+    "SETUP_CORRUPT": Remedy(lambda: tr("A package is damaged"), (_SET_UP, _LOG)),
     # The extension itself.
-    "BACKEND_NOT_INSTALLED": Remedy("Backend is not installed", "Set Path", "mvgamba.open_preferences"),
-    "BACKEND_START_FAILED": Remedy("Backend stopped", *_LOG),
-    "CONNECTION_LOST": Remedy("Connection to the backend was lost", shows_detail=False),
-    "DOWNLOAD_CORRUPT": Remedy("The result arrived damaged", shows_detail=False),
-    "CAPTURE_FAILED": Remedy("The capture failed"),
-    "PLACE_FAILED": Remedy("The result could not be imported", "Place Again", "mvgamba.place_result"),
-    "INVALID_TARGET": Remedy("The result cannot be placed like that"),
-    "ONLINE_ACCESS_OFF": Remedy("Allow Online Access is off", *_PREFERENCES, shows_detail=False),
+    "DOWNLOAD_CORRUPT": Remedy(lambda: tr("The result arrived damaged"), shows_detail=False),
+    "CAPTURE_FAILED": Remedy(lambda: tr("The capture failed")),
+    "PLACE_FAILED": Remedy(lambda: tr("The result could not be imported"), (_PLACE,)),
+    "INVALID_TARGET": Remedy(lambda: tr("The result cannot be placed like that")),
 }
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,12 +10,15 @@ import bpy
 from mathutils import Matrix
 
 from ..core.backend_process import BackendCommand, BackendProcess
+from ..core.backend_status import Backend, BackendState, BackendStatus, BackendWatcher
 from ..core.client import connect
 from ..core.errors import AddonError
 from ..core.history import remove_unfinished
 from ..core.i18n import tr
 from ..core.jobs import JobBoard, JobRow, JobState
+from ..core.remote import RemoteBackend, RemoteConnection
 from ..core.request import JobRequest
+from ..core.setup import SetupRunner
 from ..core.shots import StageRender
 from ..core.word_book import WordBook
 from ..core.worker import JobClient, JobWorker
@@ -25,6 +29,8 @@ log = logging.getLogger(__name__)
 
 ACTIVE_DELAY = 0.1
 """Seconds between two looks at the events while a job runs."""
+WATCH_DELAY = 0.5
+"""Seconds between two looks at the backend's status while it is there and no job runs."""
 
 after_placing: list[Callable[[bpy.types.Context, bpy.types.Object, JobRow], None]] = []
 """Called with each placed result, in its undo step: variants, coarser copies, proxies. What one raises is noted on the row."""
@@ -37,24 +43,48 @@ class Session:
         self.board = JobBoard()
         self.words = WordBook()
         self._workers: dict[str, JobWorker] = {}
-        self._backend: BackendProcess | None = None
+        self.setup = SetupRunner()
+        self._backend: Backend | None = None
+        self._old_backends: dict[str, Backend] = {}
+        """Of jobs that were sent before the settings changed, by the row that needs it."""
+        self._watcher = BackendWatcher()
         self._stale: set[str] = set()
         self._tools: set[str] = set()
         self._tick = self.pump  # timers know a function by identity, and a bound method is a new object each time
         self.on_change: Callable[[], None] | None = None
+        self.on_setup_done: Callable[[tuple[str, ...]], None] | None = None
 
     @property
     def backend_pid(self) -> int | None:
         """Process id of the local backend, or None when it does not run."""
         return None if self._backend is None else self._backend.pid
 
+    @property
+    def backend_status(self) -> BackendStatus:
+        """How the backend of the last job (or of `start_backend`) is; never waits."""
+        return self._watcher.status
+
+    def start_backend(self, command: BackendCommand | RemoteBackend) -> None:
+        """Start or reach the backend without a job; returns at once, the status says what comes of it."""
+        backend = self._backend_for(command)
+        backend.forgive()
+        threading.Thread(target=_try_ensure, args=(backend,), name="mvgamba-backend-start", daemon=True).start()
+        self._watcher.look_again()
+        self.start_timer()
+
     def submit(
-        self, request: JobRequest, command: BackendCommand, folder: Path, *, render: StageRender | None = None
+        self,
+        request: JobRequest,
+        command: BackendCommand | RemoteBackend,
+        folder: Path,
+        *,
+        render: StageRender | None = None,
     ) -> JobRow:
         """Send a job and return its row at once; with `render`, after its pictures have been taken."""
         backend = self._backend_for(command)
 
         def open_client() -> JobClient:
+            self._watcher.look_again()
             return connect(backend.ensure())
 
         self._tools |= _running_tools()  # they let a click through to the button, so they will not mind a result
@@ -64,15 +94,18 @@ class Session:
         )
         self._workers[row.id] = worker
         worker.start()
-        self._start_timer()
+        self.start_timer()
         return row
 
     def look_up(self, prompt: str) -> None:
         """Find out what the generator knows of a prompt, if the backend runs; it is not started for that."""
         backend = self._backend
-        if backend is not None and backend.pid is not None and prompt.strip():
+        if backend is not None and self._is_answering(backend) and prompt.strip():
             self.words.look_up(prompt, lambda: connect(backend.ensure()))
-            self._start_timer()
+            self.start_timer()
+
+    def _is_answering(self, backend: Backend) -> bool:
+        return backend.pid is not None or self.backend_status.is_answering
 
     def cancel(self, row: JobRow) -> None:
         """Ask for the end of a job; the row says so at once. A result that waits to be placed is let go."""
@@ -124,9 +157,18 @@ class Session:
             worker = self._workers.get(row.id)
             if worker is not None and not row.is_active and not worker.is_alive:
                 del self._workers[row.id]
+        self._stop_unneeded()
+        made = self.setup.take_finished()
+        if made is not None and self.on_setup_done is not None:
+            self.on_setup_done(made)
+        news = [self._watcher.take_change(), self.setup.take_change()]
+        changed = changed or any(news)
         if changed and self.on_change is not None:
             self.on_change()
-        return ACTIVE_DELAY if self.board.num_active or self.words.is_busy else None
+        if self.board.num_active or self.words.is_busy:
+            return ACTIVE_DELAY
+        is_there = self._backend is not None and self.backend_status.state is not BackendState.STOPPED
+        return WATCH_DELAY if is_there or self.setup.needs_looks else None
 
     def close(self) -> None:
         """Stop threads, timer and backend."""
@@ -134,9 +176,11 @@ class Session:
             bpy.app.timers.unregister(self._tick)
         for worker in self._workers.values():
             worker.stop()
-        if self._backend is not None:
-            self._backend.stop()
-            self._backend = None
+        self._watcher.stop()
+        for backend in {*self._old_backends.values(), *([self._backend] if self._backend else [])}:
+            backend.stop()
+        self._backend = None
+        self.setup.stop()
         for worker in self._workers.values():
             worker.join(2.0)
         self._workers.clear()
@@ -156,11 +200,25 @@ class Session:
                 target = dataclasses.replace(row.request.target, filepath=bpy.data.filepath)
                 row.request = dataclasses.replace(row.request, target=target)
 
-    def stop_backend(self) -> None:
-        """End the local backend; the next job starts it again."""
-        if self._backend is not None:
-            self._backend.stop()
+    def stop_backend(self, *, wait: bool = True) -> None:
+        """End the local backend, or leave the remote one alone; the next job starts it again.
+
+        Args:
+            wait: Until it has ended, which may take seconds.
+        """
+        backend = self._backend
+        if backend is None:
+            return
+        if wait:
+            backend.stop()
             self._backend = None
+            self._watcher.watch(None)
+        else:
+            threading.Thread(target=self._stop, args=(backend,), name="mvgamba-backend-stop", daemon=True).start()
+
+    def _stop(self, backend: Backend) -> None:
+        backend.stop()
+        self._watcher.look_again()
 
     def forget_finished(self, folder: Path) -> None:
         """Clear ended rows, and what the disk holds of jobs without a result. Results stay in the history."""
@@ -170,16 +228,30 @@ class Session:
                 remove_unfinished(folder / row.id)
         self.board.clear_finished()
 
-    def _backend_for(self, command: BackendCommand) -> BackendProcess:
-        if self._backend is not None and self._backend.command != command:
-            log.info("the backend's settings have changed, starting it anew")
-            self._backend.stop()
+    def _backend_for(self, command: BackendCommand | RemoteBackend) -> Backend:
+        old = self._backend
+        if old is not None and old.command != command:
+            log.info("the backend's settings have changed, another one is used from now on")
+            for row_id in self._workers:  # jobs that it has end with it
+                self._old_backends.setdefault(row_id, old)
+            if not self._workers:
+                old.stop()
             self._backend = None
         if self._backend is None:
-            self._backend = BackendProcess(command)
+            is_remote = isinstance(command, RemoteBackend)
+            self._backend = RemoteConnection(command) if is_remote else BackendProcess(command)
+        self._watcher.watch(self._backend)
         return self._backend
 
-    def _start_timer(self) -> None:
+    def _stop_unneeded(self) -> None:
+        """End backends of earlier settings when their last job has ended."""
+        for row_id in [row_id for row_id in self._old_backends if row_id not in self._workers]:
+            backend = self._old_backends.pop(row_id)
+            if backend not in self._old_backends.values() and backend is not self._backend:
+                threading.Thread(target=self._stop, args=(backend,), name="mvgamba-backend-stop", daemon=True).start()
+
+    def start_timer(self) -> None:
+        """Look for news again: a thread may have some."""
         if not bpy.app.timers.is_registered(self._tick):
             bpy.app.timers.register(self._tick, first_interval=ACTIVE_DELAY, persistent=True)
 
@@ -200,6 +272,13 @@ class Session:
             row.state, row.reason, row.message = JobState.FAILED, "PLACE_FAILED", str(error)
             log.warning("placing %s: %s", row.id, error)
         return True
+
+
+def _try_ensure(backend: Backend) -> None:
+    try:
+        backend.ensure()
+    except AddonError as error:
+        log.info("the backend was not started: %s", error.reason)
 
 
 def placing_obstacle(row: JobRow, *, tools: set[str] = frozenset()) -> str:

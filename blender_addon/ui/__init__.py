@@ -3,10 +3,42 @@
 import bpy
 
 from ..core.i18n import use_translator
-from . import backend, capture, images, jobs, main, menus, placement, preferences, previews, properties, redraw, result
+from . import (
+    backend,
+    capture,
+    diagnostics,
+    images,
+    jobs,
+    main,
+    menus,
+    placement,
+    preferences,
+    previews,
+    properties,
+    redraw,
+    remedies,
+    result,
+    setup,
+)
 
 # In the order of the panels; what a panel hangs under comes before it.
-MODULES = (preferences, properties, previews, images, main, jobs, result, capture, placement, backend, menus, redraw)
+MODULES = (
+    preferences,
+    properties,
+    previews,
+    images,
+    main,
+    jobs,
+    result,
+    capture,
+    placement,
+    backend,
+    setup,
+    diagnostics,
+    remedies,
+    menus,
+    redraw,
+)
 
 
 def register() -> None:

@@ -7,12 +7,13 @@ from bpy.props import IntProperty, StringProperty
 
 from .. import api
 from ..core.cameras import VIEW_COUNTS
-from ..core.errors import AddonError, remedy, sentence
+from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow, JobState
 from ..scene.session import session
 from .images import FILTER
 from .previews import icon_of, refresh
+from .remedies import draw_remedies
 from .sidebar import Sidebar
 
 
@@ -55,16 +56,6 @@ class MVGAMBA_OT_retry(_RowOperator):
 
     def act(self, context: bpy.types.Context, row: JobRow) -> None:
         api.retry(row, context=context)
-
-
-class MVGAMBA_OT_retry_draft(_RowOperator):
-    bl_idname = "mvgamba.retry_draft"
-    bl_label = "Retry as Draft"
-    bl_description = "Send the same captures again with the quality that needs least memory"
-    bl_options = {"INTERNAL"}
-
-    def act(self, context: bpy.types.Context, row: JobRow) -> None:
-        api.retry(row, context=context, quality="draft")
 
 
 class MVGAMBA_OT_retry_more_views(_RowOperator):
@@ -221,8 +212,7 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow) -> None:
     for text in row.log_lines[-2:]:
         box.label(text=text, icon="INFO", translate=False)
     if row.state is JobState.FAILED:
-        help_ = remedy(row.reason)
-        box.operator(help_.operator, text=help_.button).request_id = row.id
+        draw_remedies(box, row)
     elif row.state is JobState.CANCELLED:
         box.operator("mvgamba.retry").request_id = row.id
     elif row.state is JobState.READY and row.note:
@@ -257,7 +247,6 @@ _ICONS = {
 CLASSES = (
     MVGAMBA_OT_cancel,
     MVGAMBA_OT_retry,
-    MVGAMBA_OT_retry_draft,
     MVGAMBA_OT_retry_more_views,
     MVGAMBA_OT_place_result,
     MVGAMBA_OT_cancel_all,

@@ -15,8 +15,10 @@ from ..scene.own_cameras import chosen_cameras
 from ..scene.pictures import check_picture, write_picture
 from ..scene.session import session
 from ..scene.subject import captured_objects
+from .backend import draw_hint, draw_status, hint
+from .backend import obstacle as backend_obstacle
 from .images import draw_images, edited_image
-from .preferences import is_backend_found
+from .setup import draw_first_run, needs_first_run
 from .sidebar import Sidebar
 
 log = logging.getLogger(__name__)
@@ -43,9 +45,7 @@ def general_obstacle(context: bpy.types.Context) -> str:
     """Why no job can be sent just now, whatever it is made from; empty when one can."""
     if context.mode != "OBJECT":
         return tr("Leave Edit Mode first")
-    if not is_backend_found():
-        return tr("Backend is not installed: set its path in the preferences")
-    return ""
+    return backend_obstacle(context)
 
 
 def send(context: bpy.types.Context, source: str, *, wait: bool = False) -> JobRow:
@@ -227,15 +227,17 @@ class MVGAMBA_PT_main(Sidebar, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_main"
     bl_label = "MVGamba"
 
+    def draw_header_preset(self, context: bpy.types.Context) -> None:
+        draw_status(self.layout, context)
+
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
         settings = context.scene.mvgamba
-        if not is_backend_found():
-            box = layout.box()
-            box.label(text=tr("MVGamba needs its backend"), icon="INFO")
-            box.operator("mvgamba.open_preferences", text=tr("Set Path"))
+        if needs_first_run(context):
+            draw_first_run(layout, context)
+            return
         row = layout.row()
         row.use_property_split = False
         row.prop(settings, "source", expand=True)
@@ -344,8 +346,9 @@ def draw_generate(layout: bpy.types.UILayout, context: bpy.types.Context, source
     column = layout.column()
     column.scale_y = 1.4
     column.operator("mvgamba.generate", text=button_text(context, source), translate=False)
-    if why:
+    if why and why != hint(context):
         layout.label(text=why, icon="INFO", translate=False)
+    draw_hint(layout, context)
 
 
 def button_text(context: bpy.types.Context, source: str) -> str:

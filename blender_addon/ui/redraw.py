@@ -11,7 +11,7 @@ def tag_panels() -> None:
     refresh()
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type in ("VIEW_3D", "IMAGE_EDITOR"):
+            if area.type in ("VIEW_3D", "IMAGE_EDITOR", "PREFERENCES"):
                 area.tag_redraw()
 
 

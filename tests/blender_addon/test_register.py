@@ -147,10 +147,3 @@ def test_every_panel_draws(addon, scene):
             assert calls
     finally:
         session.board.rows.clear()
-
-
-def test_diagnostics_hold_versions_and_no_pictures(addon, scene):
-    import json
-
-    report = json.loads(addon.module("ui.backend").diagnostics())
-    assert report["blender"] == bpy.app.version_string and report["jobs"] == []

@@ -114,7 +114,7 @@ def test_a_failure_is_a_sentence_with_a_button(addon, generate):
     row = generate("#fail:OUT_OF_MEMORY")
     assert wait(addon, lambda: not row.is_active)
     assert row.text.startswith("Not enough memory") and results() == []
-    assert addon.errors.remedy(row.reason).operator == "mvgamba.retry_draft"
+    assert addon.errors.remedy(row.reason).operator == "mvgamba.retry_low_memory"
     with pytest.raises(addon.errors.AddonError, match="Not enough memory"):
         addon.api.wait_for(row)
 
