@@ -7,12 +7,16 @@ from .previews import refresh
 
 
 def tag_panels() -> None:
-    """Ask every editor with panels of ours for a redraw."""
+    """Ask for a redraw of every sidebar that may show panels of ours, not of the view beside it, which may cost much more."""
     refresh()
     for window in bpy.context.window_manager.windows:
         for area in window.screen.areas:
-            if area.type in ("VIEW_3D", "IMAGE_EDITOR", "PREFERENCES"):
+            if area.type == "PREFERENCES":
                 area.tag_redraw()
+            elif area.type in ("VIEW_3D", "IMAGE_EDITOR"):
+                for region in area.regions:
+                    if region.type == "UI":
+                        region.tag_redraw()
 
 
 def register() -> None:
