@@ -154,10 +154,11 @@ class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):
         with answering(context):
             end = time.monotonic() + min(context.time_remaining() or READY_TIMEOUT, READY_TIMEOUT)
             description = self._jobs.describe(timeout=0.0)
-            while request.wait_until_ready and description is None:
-                if not context.is_active() or time.monotonic() >= end:
+            while request.wait_until_ready:
+                fresh = self._jobs.describe(timeout=0.5)
+                if fresh is not None or not context.is_active() or time.monotonic() >= end:
+                    description = fresh or description
                     break
-                description = self._jobs.describe(timeout=0.5)
             queued, running = self._jobs.counts()
             return convert.description_to_proto(
                 description,

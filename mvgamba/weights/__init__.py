@@ -7,6 +7,7 @@ Some come with the package; others lie in the user's folder, where `mvgamba weig
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -109,6 +110,16 @@ def memory_of(generator: Weights, user_folder: Path | None = None) -> Weights | 
 def memory_name(generator: str) -> str:
     """Of the entry for the memory of a user's generator."""
     return f"{generator}-memory"
+
+
+def state_of(user_folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Something that is another as soon as weights were installed in the folder, removed or changed: names, times and sizes of what lies there."""
+    try:
+        with os.scandir(user_folder) as entries:
+            found = [(e.name, e.stat()) for e in entries if not e.name.endswith(".partial")]
+    except OSError:  # there is none yet, or a file went while it was looked at
+        return ()
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in found))
 
 
 def verified(weights: Weights) -> Path:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mvgamba.weights import state_of
+from mvgamba.weights.user import folder_for
 from mvgamba_backend.engine.process import WorkerProcess, describe_exit
 from mvgamba_backend.engine.protocol import Description, EngineSettings, Listener, OutputFile, Task
 
@@ -48,6 +50,11 @@ class LocalEngine:
         self._slots = [_Slot("auto")]
         self._description: Description | None = None
         self._described = threading.Event()
+        """Cleared while a worker looks again."""
+        self._looking: WorkerProcess | None = None
+        """That worker."""
+        self._weights: tuple[object, ...] | None = None
+        """State of the user's weights when a worker last was asked to look; None if it left without an answer."""
         self._stopping = False
         self._listener: Listener | None = None
 
@@ -56,6 +63,7 @@ class LocalEngine:
         shutil.rmtree(self._settings.work_dir, ignore_errors=True)
         self._settings.work_dir.mkdir(parents=True)
         with self._lock:
+            self._weights = state_of(folder_for(os.environ))
             self._ensure_worker(self._slots[0])
 
     def has_room(self, device: str) -> bool:
@@ -92,8 +100,11 @@ class LocalEngine:
         worker.send({"type": "cancel", "job_id": job_id})
 
     def describe(self, *, timeout: float = 0.0) -> Description | None:
-        if timeout > 0:
-            self._described.wait(timeout)
+        self._look_again()
+        if timeout > 0 and not self._described.wait(timeout):
+            with self._lock:
+                busy = any(slot.task is not None for slot in self._slots if slot.worker is self._looking)
+            return self._description if busy else None
         return self._description
 
     def stop(self) -> None:
@@ -107,6 +118,19 @@ class LocalEngine:
         for worker in workers:
             worker.end(timeout=STOP_TIMEOUT)
         shutil.rmtree(self._settings.work_dir, ignore_errors=True)
+
+    def _look_again(self) -> None:
+        """Have the first worker say anew what there is, if the user's weights are others. Until it has, what it said before holds."""
+        now = state_of(folder_for(os.environ))
+        with self._lock:
+            if self._stopping or not self._described.is_set() or now == self._weights:
+                return
+            self._weights = now
+            self._described.clear()
+            first = self._slots[0]
+            if first.worker is not None and first.worker.is_alive:
+                first.worker.send({"type": "describe"})
+            self._looking = self._ensure_worker(first)  # a new one looks by itself
 
     # ---------------------------------------------------------------- places
 
@@ -211,21 +235,28 @@ class LocalEngine:
     def _on_ready(self, worker: WorkerProcess, description: Description) -> None:
         assert self._listener is not None
         with self._lock:
-            # the first worker sees every device; a later one perhaps only its own
-            if self._description is None or self._description.problem:
+            # the worker of the first place sees every device; others perhaps only their own
+            if self._description is None or self._description.problem or worker is self._slots[0].worker:
                 self._description = description
                 if not description.problem:
                     self._make_slots([d["id"] for d in description.devices])
             for slot in self._slots:
                 if slot.worker is worker:
                     self._await_job(slot)
-        self._described.set()
+            if worker is self._looking:
+                self._looking = None
+            looking = self._looking is not None
+        if not looking:
+            self._described.set()
         self._listener.on_room()
 
     def _on_exit(self, worker: WorkerProcess, code: int) -> None:
         listener = self._listener
         assert listener is not None
         with self._lock:
+            if worker is self._looking:
+                self._looking, self._weights = None, None
+                self._described.set()
             slot = next((s for s in self._slots if s.worker is worker), None)
             if slot is None or self._stopping:
                 return

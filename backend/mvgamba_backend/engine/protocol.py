@@ -97,7 +97,12 @@ class Engine(Protocol):
         """Ask a job to stop, and end it by force when it has not after the grace."""
 
     def describe(self, *, timeout: float = 0.0) -> Description | None:
-        """What can be done here; None when it is not known within `timeout` seconds."""
+        """What can be done here.
+
+        Args:
+            timeout: Seconds to wait for what holds now; 0 for what was known last. A worker that has a job is not waited for.
+        Returns: None when it is not known in time.
+        """
 
     def stop(self) -> None:
         """End everything; running jobs are lost to the engine and no more is heard of them."""

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from mvgamba.errors import Cancelled, MVGambaError, OutOfMemory
 from mvgamba.progress import CancelToken
-from mvgamba_backend.engine.pipeline import PIPELINES, Job
+from mvgamba_backend.engine.pipeline import PIPELINES, Job, Pipeline
 from mvgamba_backend.engine.protocol import Description
 from mvgamba_backend.errors import output_error
 from mvgamba_backend.spec import spec_from_json
@@ -78,21 +78,28 @@ def main() -> None:
     jobs: queue.SimpleQueue[tuple[dict[str, Any], CancelToken]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(jobs,), name="listen", daemon=True).start()
     problem: MVGambaError | None = None
+    pipeline: Pipeline | None = None
     try:
         pipeline = PIPELINES.get(pipeline_name)()
         description = pipeline.describe()
     except Exception as error:  # noqa: BLE001 - whatever keeps the pipeline from loading is the answer to every job
-        log.exception("the pipeline does not load")
-        problem = MVGambaError(f"The pipeline does not load: {type(error).__name__}: {error}")
-        problem.reason = "UNAVAILABLE"
+        problem = _problem(error)
         description = Description(problem=str(problem))
     channel.send("ready", description=vars(description))
     while True:
         message, cancel = jobs.get()
+        if message["type"] == "describe":
+            if pipeline is not None and problem is None:
+                try:
+                    description = pipeline.describe()
+                except Exception as error:  # noqa: BLE001 - as at the start, but what was loaded still runs jobs
+                    description = Description(problem=str(_problem(error)))
+            channel.send("ready", description=vars(description))
+            continue
         job = WorkerJob(message, channel, cancel)
         try:
-            if problem is not None:
-                raise problem
+            if problem is not None or pipeline is None:
+                raise problem or RuntimeError("there is no pipeline")
             cancel.raise_if_cancelled()
             files = pipeline.run(job)
             channel.send(
@@ -110,6 +117,13 @@ def main() -> None:
             if leaving:
                 sys.stderr.flush()
                 os._exit(0)  # not sys.exit: the thread that reads stdin cannot be joined
+
+
+def _problem(error: Exception) -> MVGambaError:
+    log.error("the pipeline does not load", exc_info=error)
+    problem = MVGambaError(f"The pipeline does not load: {type(error).__name__}: {error}")
+    problem.reason = "UNAVAILABLE"
+    return problem
 
 
 def explain(error: BaseException) -> tuple[str, str]:
@@ -144,6 +158,8 @@ def _listen(jobs: "queue.SimpleQueue[tuple[dict[str, Any], CancelToken]]") -> No
             case "run":
                 tokens = {message["job_id"]: CancelToken()}  # one at a time, so the one before has ended
                 jobs.put((message, tokens[message["job_id"]]))
+            case "describe":
+                jobs.put((message, CancelToken()))  # after the job that runs
             case "cancel":
                 if message["job_id"] in tokens:
                     tokens[message["job_id"]].cancel()

@@ -169,7 +169,8 @@ class GenerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DescribeServer(self, request, context):
-        """Versions, devices, models, kernels and limits.
+        """Versions, devices, models, kernels and limits. Weights that were installed or removed meanwhile are seen, by the next call at the
+        latest; while a job runs, when it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
