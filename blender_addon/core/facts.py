@@ -18,7 +18,7 @@ class ResultFacts:
     generator: str = ""
     reconstructor: str = ""
     weights: str = ""
-    """Of the generator, with their hash."""
+    """Of the generator and the reconstructor, each with the beginning of its SHA-256."""
     backend_version: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -43,7 +43,13 @@ def _from_json(row: dict, version: str) -> ResultFacts:
         seed=seed if isinstance(seed, int) else None,
         generator=str(row.get("generator") or ""),
         reconstructor=str(row.get("reconstructor") or ""),
-        weights=str(row.get("generator_weights") or ""),
+        weights=_weights_from_json(row),
         backend_version=version,
         warnings=tuple(str(sentence) for sentence in row.get("warnings", ())),
     )
+
+
+def _weights_from_json(row: dict) -> str:
+    hashes = row.get("weights_sha256") or {}
+    names = [str(row[key]) for key in ("generator_weights", "reconstructor_weights") if row.get(key)]
+    return ", ".join(f"{name} {str(hashes[name])[:12]}" if name in hashes else name for name in names)

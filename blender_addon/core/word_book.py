@@ -12,13 +12,12 @@ from .server_info import WordsFound
 log = logging.getLogger(__name__)
 
 MOST_SUGGESTIONS = 12
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 class WordClient(Protocol):
     """What is asked of a connection. Raises: AddonError."""
 
-    def look_up_words(self, prompt: str, *, prefix: str = "", max_suggestions: int = 0) -> WordsFound: ...
+    def look_up_words(self, prompt: str, *, list_all: bool = False) -> WordsFound: ...
 
     def close(self) -> None: ...
 
@@ -29,6 +28,7 @@ class WordBook:
     def __init__(self) -> None:
         self._found: dict[str, WordsFound] = {}
         self._known: tuple[str, ...] = ()
+        """The commonest first, and then what is taken for them."""
         self._recent: list[str] = []
         self._thread: threading.Thread | None = None
         self._waiting = ""
@@ -57,10 +57,15 @@ class WordBook:
             self._thread.join(timeout)
 
     def note(self, prompt: str) -> str:
-        """What a person should know of the words of a prompt; empty when all are known, or nothing is known yet."""
-        unknown = self._found[prompt].unknown if prompt in self._found else {}
+        """What a person should know of the words of a prompt; empty when all are read as they are meant, or nothing is known yet."""
+        found = self._found.get(prompt, WordsFound())
+        unknown = found.unknown
         if not unknown:
-            return ""
+            rough = next((one for one in found.taken if one.is_rough), None)
+            if rough is None:
+                return ""
+            text = tr('"{word}" is read as "{taken}", which only comes near')
+            return text.format(word=rough.word, taken=rough.taken_for)
         word, nearest = max(unknown.items(), key=lambda item: bool(item[1]))  # the first that something is near to
         more = tr("; {count} more unknown").format(count=len(unknown) - 1) if len(unknown) > 1 else ""
         if nearest:
@@ -91,8 +96,7 @@ class WordBook:
                     if prompt == self._waiting:
                         break
                 if not self._known:
-                    answers = [client.look_up_words("", prefix=letter, max_suggestions=100) for letter in _LETTERS]
-                    self._known = tuple(word for answer in answers for word in answer.suggestions)
+                    self._known = tuple(one.word for one in client.look_up_words("", list_all=True).vocabulary)
             finally:
                 client.close()
         except AddonError as error:

@@ -301,8 +301,11 @@ class MVGAMBA_PT_advanced(Sidebar, bpy.types.Panel):
         settings = context.scene.mvgamba
         layout.prop(settings, "generator")
         layout.prop(settings, "negative_prompt")
-        for name in ("candidates", "steps", "guidance"):
+        for name in ("candidates", "steps", "guidance", "use_recall"):
             layout.prop(settings, name)
+        row = layout.row()
+        row.enabled = not settings.review_views  # a review ends before there is anything to distil
+        row.prop(settings, "use_distil")
         if settings.source == "IMAGE":
             row = layout.row(align=True, heading=tr("Elevation"))
             row.prop(settings, "use_elevation", text="")

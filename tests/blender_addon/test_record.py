@@ -87,3 +87,14 @@ def test_damaged_facts_are_none(tmp_path, data):
     (tmp_path / "facts.json").write_bytes(data)
     assert read_facts(tmp_path / "facts.json") == ()
     assert read_facts(tmp_path / "missing.json") == ()
+
+
+def test_weights_are_told_with_the_beginning_of_their_hash(tmp_path):
+    row = {
+        "generator_weights": "starter-cpu",
+        "reconstructor_weights": "own",
+        "weights_sha256": {"starter-cpu": "ab" * 32},
+    }
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps({"results": [row, {"reconstructor_weights": None, "weights_sha256": {}}]}))
+    assert [facts.weights for facts in read_facts(path)] == ["starter-cpu abababababab, own", ""]

@@ -1,25 +1,28 @@
 """What a prompt field knows of words."""
 
 from blender_addon.core.errors import AddonError
-from blender_addon.core.server_info import WordsFound
+from blender_addon.core.server_info import KnownWord, WordsFound
 from blender_addon.core.word_book import WordBook
 
 KNOWN = ("barrel", "barrier", "red", "table")
+TAKEN = {"basket": KnownWord("basket", 0, "barrel"), "desk": KnownWord("desk", 0, "table", is_rough=True)}
 
 
 class Dictionary:
-    """A client that knows four words."""
+    """A client that knows four words, and takes two for these."""
 
     def __init__(self, *, fails=False):
         self.asked, self.is_closed, self._fails = [], False, fails
 
-    def look_up_words(self, prompt, *, prefix="", max_suggestions=0):
+    def look_up_words(self, prompt, *, list_all=False):
         if self._fails:
             raise AddonError("CONNECTION_LOST")
-        self.asked.append(prompt or prefix)
-        unknown = {word: ("table",) if word == "tabel" else () for word in prompt.split() if word not in KNOWN}
-        begins = tuple(word for word in KNOWN if prefix and word.startswith(prefix))
-        return WordsFound(tuple(w for w in prompt.split() if w in KNOWN), unknown, begins)
+        self.asked.append("(all)" if list_all else prompt)
+        strange = [word for word in prompt.split() if word not in KNOWN]
+        unknown = {word: ("table",) if word == "tabel" else () for word in strange if word not in TAKEN}
+        taken = tuple(TAKEN[word] for word in strange if word in TAKEN)
+        listed = (*(KnownWord(word, 3) for word in KNOWN), *TAKEN.values()) if list_all else ()
+        return WordsFound(tuple(w for w in prompt.split() if w in KNOWN), unknown, (), taken, listed)
 
     def close(self):
         self.is_closed = True
@@ -46,20 +49,26 @@ def test_several_unknown_words_are_counted():
     assert book.note("green xylophone") == '"green" is unknown to the generator; 1 more unknown'
 
 
-def test_known_words_need_no_note():
+def test_known_words_and_synonyms_need_no_note():
     assert asked("red table")[0].note("red table") == ""
+    assert asked("red basket")[0].note("red basket") == ""
+
+
+def test_what_only_comes_near_is_said():
+    assert asked("red desk")[0].note("red desk") == '"desk" is read as "table", which only comes near'
+    assert asked("a desk")[0].note("a desk") == '"a" is unknown to the generator'
 
 
 def test_the_same_prompt_is_asked_once():
     _, client = asked("red", "red")
-    assert client.asked.count("red") == 1
+    assert client.asked == ["red", "(all)"]
 
 
 def test_typing_is_completed_by_known_words_and_by_prompts_of_before():
     book, _ = asked("red")
-    assert book.completions("a red ba") == ["a red barrel", "a red barrier"]
+    assert book.completions("a red ba") == ["a red barrel", "a red barrier", "a red basket"]
     book.remember("a red boat")
-    assert book.completions("a red b") == ["a red boat", "a red barrel", "a red barrier"]
+    assert book.completions("a red b") == ["a red boat", "a red barrel", "a red barrier", "a red basket"]
     assert book.completions("") == ["a red boat"]
 
 
