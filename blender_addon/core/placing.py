@@ -88,6 +88,15 @@ def box_corners(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     return np.where(choice, np.asarray(high, dtype=np.float64), np.asarray(low, dtype=np.float64))
 
 
+def preview_lines(low: np.ndarray, high: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(26, 3) ends of lines, two by two: the edges of a box and a tick at its foot that points to its front, -Y."""
+    corners = box_corners(low, high)
+    foot = anchor(low, high, on_ground=True)
+    front = np.array([foot[0], low[1] - 0.25 * (high[1] - low[1]), low[2]], dtype=np.float64)
+    points = np.concatenate([corners[np.array(BOX_EDGES).reshape(-1)], [foot, front]])
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
 def fit_matrix(
     old: tuple[np.ndarray, np.ndarray],
     new: tuple[np.ndarray, np.ndarray],

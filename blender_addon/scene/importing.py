@@ -22,6 +22,9 @@ SHARP_ANGLE = math.radians(80.0)
 degrees would mark a quarter to half of the edges of real results (measured), 80 keeps the edges of boxes."""
 WELD = 1e-7
 """Vertices that are closer than this, as a fraction of the longest side, are one: a GLB splits them at the seams of its texture."""
+FILE_MATRIX = "mvgamba_file_matrix"
+"""Custom property of a mesh: from the world of its file, in Blender's axes, to the mesh as it was placed; 16 numbers, column by
+column. Welding has changed the vertices, so it cannot be found out later."""
 _LARGEST = 1e18
 """Scene units; the square of what is larger has no place in 32 bits."""
 _KINDS = (
@@ -53,6 +56,7 @@ def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -
         obj = _import_joined(context, path)
         _check_mesh(obj.data)
         _weld(obj.data)
+        obj.data[FILE_MATRIX] = np.eye(4).reshape(-1).tolist()
         _check_mesh(obj.data)  # slivers may have been all there was
         _shade(obj.data, smooth=shade_smooth)
         for image in images_of(obj.data):
@@ -88,6 +92,16 @@ def _picture_nodes(mesh: bpy.types.Mesh) -> list[bpy.types.Node]:
 
 def _is_base_color(node: bpy.types.Node) -> bool:
     return any(link.to_socket.name == "Base Color" for link in node.outputs["Color"].links)
+
+
+def transform(mesh: bpy.types.Mesh, matrix: np.ndarray) -> None:
+    """Move the vertices of an imported mesh by a (4, 4) matrix; a mirrored surface still shows its outside."""
+    mesh.transform(Matrix(matrix.tolist()))
+    if np.linalg.det(matrix[:3, :3]) < 0:
+        mesh.flip_normals()
+    before = np.array(mesh[FILE_MATRIX]).reshape(4, 4).T
+    mesh[FILE_MATRIX] = (matrix @ before).T.reshape(-1).tolist()
+    mesh.update()
 
 
 def mesh_bounds(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,8 @@ from ..core import placing
 from ..core.i18n import tr
 from ..core.request import JobRequest, Target
 from . import collections
-from .importing import import_mesh, mesh_bounds, name_after
-from .replace import exchange_mesh, fit_to, transform
+from .importing import import_mesh, mesh_bounds, name_after, transform
+from .replace import exchange_mesh, fit_to
 from .target import find_collection, find_replaced, find_sources
 
 log = logging.getLogger(__name__)
@@ -101,14 +101,13 @@ def _stand(
     """Move the mesh into a frame of its own, and the object to where that belongs; the object has no scale."""
     if frame is None and target.mode == "MATCH":
         frame = _origin_frame(sources, obj)
-        obj.data.transform(frame.inverted())
+        transform(obj.data, np.linalg.inv(np.array(frame)))
     else:
         low, high = mesh_bounds(obj.data)
         factor = placing.size_factor(high - low, target.size, target.size_axis)
         transform(obj.data, placing.own_frame(low, high, factor, on_ground=target.use_ground))
         frame = frame if frame is not None else _frame_of(context, target)
     obj.matrix_world = frame
-    obj.data.update()
 
 
 def _origin_frame(sources: list[bpy.types.Object], obj: bpy.types.Object) -> Matrix:

@@ -2,11 +2,10 @@
 
 import bpy
 import numpy as np
-from mathutils import Matrix
 
 from ..core import placing
 from ..core.i18n import tr
-from .importing import mesh_bounds
+from .importing import mesh_bounds, transform
 
 
 def fit_to(mesh: bpy.types.Mesh, obj: bpy.types.Object, *, size_axis: str, on_ground: bool) -> None:
@@ -24,14 +23,6 @@ def fit_to(mesh: bpy.types.Mesh, obj: bpy.types.Object, *, size_axis: str, on_gr
             mirrored=mirrored,
         ),
     )
-
-
-def transform(mesh: bpy.types.Mesh, matrix: np.ndarray) -> None:
-    """Move the vertices by a (4, 4) matrix; a mirrored surface still shows its outside."""
-    mesh.transform(Matrix(matrix.tolist()))
-    if np.linalg.det(matrix[:3, :3]) < 0:
-        mesh.flip_normals()
-    mesh.update()
 
 
 def exchange_mesh(obj: bpy.types.Object, mesh: bpy.types.Mesh) -> list[str]:

@@ -29,6 +29,7 @@ from ..core.facts import ResultFacts
 from ..core.glb import read_positions
 from ..core.i18n import tr
 from ..core.jobs import JobRow
+from .importing import FILE_MATRIX
 
 MARK = "mvgamba"
 IDENTITY = tuple(float(i % 5 == 0) for i in range(16))
@@ -338,7 +339,7 @@ def _find_frame(obj: bpy.types.Object, row: JobRow) -> None:
     raw = _positions(row)
     if raw is None:
         return
-    matrix = affine_between(raw, coordinates(obj.data))
+    matrix = _from_file(raw, obj.data)
     if matrix is not None:
         result.has_frame, result.file_matrix = True, to_floats(matrix)
         result.file_low, result.file_high = raw.min(axis=0), raw.max(axis=0)
@@ -349,7 +350,7 @@ def _join_frame(obj: bpy.types.Object, row: JobRow) -> None:
     raw = _positions(row)
     if raw is None or not obj.mvgamba.has_frame:
         return
-    now = affine_between(raw, coordinates(obj.data))
+    now = _from_file(raw, obj.data)
     # Views of the object as it stands give a result in the world; placing has fitted that to the object already.
     in_world = row.request.kind == "variation" and bool(row.request.views)
     if now is None or in_world:
@@ -357,6 +358,12 @@ def _join_frame(obj: bpy.types.Object, row: JobRow) -> None:
     wanted = lay_matrix(obj, raw.min(axis=0), raw.max(axis=0), is_capture=bool(row.request.views))
     own_mesh(obj).transform(wanted @ now.inverted_safe(), shape_keys=True)
     obj.data.update()
+
+
+def _from_file(raw: np.ndarray, mesh: bpy.types.Mesh) -> Matrix | None:
+    """As placing has noted it, else as the vertices tell."""
+    noted = mesh.get(FILE_MATRIX)
+    return affine_between(raw, coordinates(mesh)) if noted is None else from_floats(noted)
 
 
 def lay_matrix(obj: bpy.types.Object, low: np.ndarray, high: np.ndarray, *, is_capture: bool) -> Matrix:

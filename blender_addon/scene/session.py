@@ -298,16 +298,20 @@ def placing_obstacle(row: JobRow, *, tools: set[str] = frozenset()) -> str:
             return tr('Ready, made for scene "{name}"').format(name=scene.name)
         if row.request.target.mode == "SURFACE":
             return tr("Ready, choose a surface for it")
-        mode = bpy.context.mode
-    if mode.startswith("EDIT"):
+        return busy_obstacle(bpy.context, tools=tools)
+
+
+def busy_obstacle(context: bpy.types.Context, *, tools: set[str] = frozenset()) -> str:
+    """Why nothing may be put into the file just now, whatever it is; empty when it may."""
+    if context.mode.startswith("EDIT"):
         return tr("Leave Edit Mode to place")
-    if mode != "OBJECT":
+    if context.mode != "OBJECT":
         return tr("Return to Object Mode to place")
     if bpy.app.is_job_running("RENDER"):
         return tr("Waiting for the render to end")
     if bpy.app.is_job_running("OBJECT_BAKE"):
         return tr("Waiting for the bake to end")
-    if any(window.screen.is_animation_playing for window in bpy.context.window_manager.windows):
+    if any(window.screen.is_animation_playing for window in context.window_manager.windows):
         return tr("Stop playback to place")
     if _running_tools() - tools:
         return tr("Waiting for the tool in use to end")

@@ -19,6 +19,7 @@ from . import (
     remedies,
     result,
     setup,
+    surface,
 )
 
 # In the order of the panels; what a panel hangs under comes before it.
@@ -36,6 +37,7 @@ MODULES = (
     setup,
     diagnostics,
     remedies,
+    surface,
     menus,
     redraw,
 )

@@ -216,7 +216,8 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow) -> None:
     elif row.state is JobState.CANCELLED:
         box.operator("mvgamba.retry").request_id = row.id
     elif row.state is JobState.READY and row.note:
-        box.operator("mvgamba.place_result").request_id = row.id
+        on_surface = row.request.target.mode == "SURFACE"
+        box.operator("mvgamba.place_on_surface" if on_surface else "mvgamba.place_result").request_id = row.id
 
 
 def draw_pictures(layout: bpy.types.UILayout, row: JobRow) -> None:

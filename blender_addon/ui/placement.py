@@ -2,6 +2,8 @@
 
 import bpy
 
+from ..core.i18n import tr
+from ..scene.target import replacing_obstacle
 from .sidebar import Sidebar
 
 
@@ -17,8 +19,24 @@ class MVGAMBA_PT_placement(Sidebar, bpy.types.Panel):
         layout.use_property_split = True
         layout.use_property_decorate = False
         settings = context.scene.mvgamba
-        layout.prop(settings, "source_after", expand=True)
-        layout.prop(settings, "collection")
+        is_capture = settings.source == "CAPTURE"
+        mode = settings.capture_placement if is_capture else settings.placement
+        layout.prop(settings, "capture_placement" if is_capture else "placement")
+        if mode == "REPLACE":
+            obj = context.view_layer.objects.active
+            why = replacing_obstacle(obj)
+            text = why if why else tr("Replaces the mesh of {name}").format(name=obj.name)
+            layout.label(text=text, icon="ERROR" if why else "INFO", translate=False)
+            layout.prop(settings, "size_axis")
+        elif mode != "MATCH" and not is_capture:
+            layout.prop(settings, "target_size")
+            layout.prop(settings, "size_axis")
+        if mode != "MATCH":
+            layout.prop(settings, "use_ground")
+        if mode != "REPLACE":
+            layout.prop(settings, "collection")
+        if is_capture:
+            layout.prop(settings, "source_after", expand=True)
 
 
 CLASSES = (MVGAMBA_PT_placement,)

@@ -100,6 +100,15 @@ def test_box_edges_join_corners_that_differ_in_one_axis():
     assert len({frozenset(edge) for edge in placing.BOX_EDGES}) == 12
 
 
+def test_the_preview_shows_the_box_and_its_front():
+    low, high = np.array([-1.0, -2.0, 0.0]), np.array([1.0, 2.0, 4.0])
+    matrix = placing.stand_matrix(np.array([10.0, 0.0, 0.0]), math.pi / 2)
+    lines = placing.preview_lines(low, high, matrix)
+    assert lines.shape == (26, 3)
+    np.testing.assert_allclose([lines[:24].min(axis=0), lines[:24].max(axis=0)], [[8, -1, 0], [12, 1, 4]], atol=1e-12)
+    np.testing.assert_allclose(lines[24:], [[10, 0, 0], [13, 0, 0]], atol=1e-12)  # the front, -Y, was turned to +X
+
+
 @pytest.mark.parametrize("axis", placing.AXES)
 @pytest.mark.parametrize("on_ground", [True, False])
 @pytest.mark.parametrize("mirrored", [True, False])

@@ -393,3 +393,15 @@ def test_smooth_shading_keeps_the_edges_of_boxes(place_box):
     sharp = [edge for edge in smooth.data.edges if edge.use_edge_sharp]
     assert len(sharp) == 12  # and not the six diagonals of its sides
     assert not any(polygon.use_smooth for polygon in flat.data.polygons)
+
+
+@pytest.mark.parametrize("placement", [{"mode": "MATCH"}, {"mode": "CURSOR", "size": 3.0}, {"mode": "REPLACE"}])
+def test_a_mesh_tells_how_its_file_lies_in_it(addon, scene, tmp_path, request_for, placement):
+    source = props.add_cube(matrix=ODD @ Matrix.Diagonal((-1, 1, 1, 1)))
+    bpy.context.view_layer.objects.active = props.add_cube("Crate", matrix=ODD)
+    path = props.glb_of(tmp_path / "mesh.glb", source)
+    file_points = props.world_vertices(source)
+    result = addon.place.place_result(bpy.context, path, request_for(source, **placement), job_id="")
+    matrix = np.array(result.data["mvgamba_file_matrix"]).reshape(4, 4).T
+    points = np.array([vertex.co[:] for vertex in result.data.vertices])
+    assert nearest(file_points @ matrix[:3, :3].T + matrix[:3, 3], points) < 1e-5
