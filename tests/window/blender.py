@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -88,11 +89,13 @@ def run_scenario(
     """
     root = ensure_blender(release)
     out = _made(out / f"{scenario}-{release.version}")
+    installed = user_folder(release)
     home = Path(tempfile.mkdtemp(prefix="mvgamba-run-", dir=root / "tmp"))
     inner = "/" + str(home.relative_to(root))
     try:
-        shutil.copytree(user_folder(release), home, dirs_exist_ok=True, symlinks=True)
+        shutil.copytree(installed, home, dirs_exist_ok=True, symlinks=True)
         shutil.copytree(INSIDE, home / "inside", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(INSIDE.parents[1] / "blender_addon" / "soak.py", home / "inside")
         shutil.copy(INSIDE.parent / "bridge.py", home)
         with Display() as display, Outside(display, root, out, backend=backend) as outside:
             setting = {
@@ -109,6 +112,7 @@ def run_scenario(
             command = [*_blender(root, inner, DISPLAY=display.name, MVGAMBA_BACKEND=bridge), "--gpu-backend", "opengl"]
             command += ["-noaudio", "--window-geometry", "0", "0", str(WIDTH), str(HEIGHT)]
             command += ["--python", f"{inner}/inside/harness.py"]
+            began = time.time()
             with (out / "blender.log").open("w") as log:
                 process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
             outside.blender_pid = process.pid
@@ -125,7 +129,10 @@ def run_scenario(
         text = (out / "blender.log").read_text(errors="replace")
         path = home / "report.json"
         report = json.loads(path.read_text()) if path.is_file() else {}
-        problem = report.pop("error", "") or problem or ("" if report else "it left no report")
+        if "first_step" in report:
+            report["start_seconds"] = round(report.pop("first_step") - began, 1)
+        report["whole_seconds"] = round(time.time() - began, 1)
+        problem = report.pop("error", "") or problem or ("" if path.is_file() else "it left no report")
         if problem:
             problem = f"{scenario} in Blender {release.version}: {problem}\n" + "\n".join(text.splitlines()[-30:])
         return Outcome(report, problem, _python_errors(text), out)

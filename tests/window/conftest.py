@@ -15,7 +15,6 @@ import pytest
 from tests.window.chroots import RELEASES, NotHere, Release, ensure_blender, ensure_host_packages
 
 OUT = Path(os.environ.get("MVGAMBA_WINDOW_OUT") or Path(__file__).resolve().parents[2] / "out" / "window")
-LONG = bool(os.environ.get("MVGAMBA_WINDOW_LONG"))
 
 _figures: list[str] = []
 

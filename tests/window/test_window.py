@@ -1,16 +1,24 @@
 """The extension in Blender's window, worked by mouse and keyboard. `make window` runs this."""
 
+import json
+import os
 from collections.abc import Callable
 from typing import Any
 
 from tests.window.chroots import Release
 
+LONG = bool(os.environ.get("MVGAMBA_WINDOW_LONG"))
+SOAK_JOBS = int(os.environ.get("MVGAMBA_SOAK_JOBS", "300" if LONG else "40"))
+
 SCENARIOS: dict[str, dict[str, Any]] = {
-    "generate": {"limit": 180},
+    "generate": {"limit": 240},
+    "stall": {"limit": 900 if LONG else 300, "options": {"seconds": 300 if LONG else 40}},
+    "soaking": {"limit": 240 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
 }
 """In the order in which each Blender plays them, with the arguments of `run_scenario`; limits are for a busy machine."""
 
 Outcomes = Callable[[Release, str], Any]
+Note = Callable[[str], None]
 
 
 def test_generate_is_one_click_and_its_result_one_undo_step(release: Release, outcomes: Outcomes) -> None:
@@ -18,4 +26,27 @@ def test_generate_is_one_click_and_its_result_one_undo_step(release: Release, ou
     assert report["state"] == "placed", report["text"]
     assert any(text.startswith("Reconstructing") for text in report["texts"]), report["texts"]
     assert len(report["placed"]) == 1
+    assert report["views_drawn"] <= 5, "the 3D View is drawn for the progress of a job"
     assert report["undone"] == [] and report["redone"] == report["placed"]
+
+
+def test_jobs_run_while_blender_goes_on(release: Release, outcomes: Outcomes, note: Note) -> None:
+    """Figures only: how quick this is depends on the machine. `tests/benchmarks/results/window.json` has some."""
+    report = outcomes(release, "stall").report
+    assert set(report["states"]) == {"placed"}, report["states"]
+    for name in ("idle", "busy"):
+        figures = report[name]
+        note(f"{release.version} {name}: gaps of the main loop {figures['gap_ms']}")
+        note(f"{release.version} {name}: the same without redraws of the view {figures['gap_without_view_redraw_ms']}")
+    for gap in report["busy"]["largest"][:4]:
+        note(f"{release.version} busy: {gap['ms']} ms: {'; '.join(gap['ran'])}")
+    note(f"{release.version} panels, ms: {json.dumps(report['busy']['panel_draw_ms'])}")
+    note(f"{release.version} enable, ms: {report['enable_ms']}, 20,000 faces, ms: {report['import_20k_ms']}")
+
+
+def test_nothing_breaks_and_nothing_is_left(release: Release, outcomes: Outcomes, note: Note) -> None:
+    report = outcomes(release, "soaking").report
+    note(f"{release.version} soak: {report['jobs']} jobs in {report['seconds']} s, {report['states']}")
+    assert not report["problems"], report
+    before, after = report["native_threads"]
+    assert after <= before + 2, report

@@ -24,14 +24,18 @@ def steps(window: Window) -> Iterator[float]:
     window.click(*places[0])
     board = window.module("scene.session").session().board
     yield from until(lambda: board.rows, 20, "a row in the list of jobs")
-    row, texts = board.rows[0], []
+    row, texts, drawn = board.rows[0], [], []
+    yield from until(lambda: row.state.value == "running", 20, "the begin of the job")
+    handle = bpy.types.SpaceView3D.draw_handler_add(lambda: drawn.append(row.state.value), (), "WINDOW", "PRE_VIEW")
     while row.is_active:
         if row.text not in texts:
             texts.append(row.text)
         if len(texts) == 4:
             window.sidebar_picture("running")
         yield 0.1
+    bpy.types.SpaceView3D.draw_handler_remove(handle, "WINDOW")
     yield 1.0
+    window.report["views_drawn"] = drawn.count("running")
     window.report.update(state=row.state.value, text=row.text, texts=texts, placed=results())
     window.ask("screenshot", name="placed")
     left, top, right, bottom = window.box("WINDOW")

@@ -28,6 +28,7 @@ class Window:
         self.report: dict[str, Any] = {"blender": bpy.app.version_string}
         self.zip_path: str = setting["zip"]
         self.clicks = 0
+        self._pipeline: str = setting["pipeline"]
         self._key = setting["key"]
         self._lines = socket.create_connection(("127.0.0.1", setting["port"])).makefile("rw")
 
@@ -41,6 +42,12 @@ class Window:
     def module(name: str) -> ModuleType:
         """A module of the enabled extension; not to be kept, it may be disabled and enabled."""
         return importlib.import_module(f"{EXTENSION}.{name}")
+
+    def use_pipeline(self) -> None:
+        """Have the backend started as the scenario wants it. Preferences are lost when the extension is disabled."""
+        preferences = bpy.context.preferences.addons[EXTENSION].preferences
+        preferences.backend_arguments = "" if self._pipeline == "real" else f"--pipeline {self._pipeline}"
+        self.module("ui.preferences").check_backend()
 
     @property
     def main(self) -> bpy.types.Window:
@@ -132,13 +139,12 @@ def main() -> None:
     setting = json.loads((FOLDER.parent / "setting.json").read_text())
     sys.path.insert(0, str(FOLDER))
     window = Window(setting)
-    addon = bpy.context.preferences.addons[EXTENSION]
-    addon.preferences.backend_arguments = "" if setting["pipeline"] == "real" else f"--pipeline {setting['pipeline']}"
-    window.module("ui.preferences").check_backend()
+    window.use_pipeline()
     bpy.context.preferences.view.show_splash = False
     steps = importlib.import_module(setting["scenario"]).steps(window)
 
     def step() -> float | None:
+        window.report.setdefault("first_step", time.time())
         try:
             return next(steps)
         except StopIteration:
