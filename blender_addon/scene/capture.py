@@ -112,7 +112,7 @@ def blender_command() -> tuple[str, ...]:
     """Another Blender like this one that runs `take_shots`, without the user's settings and add-ons."""
     script = take_shots.__file__
     if not bpy.app.binary_path:  # Blender as a module of Python
-        return sys.executable, "-P", script  # or modules beside the script would hide those of Python
+        return sys.executable, "-P", script  # its neighbours must not pass for modules of Python
     switches = ("--background", "--factory-startup", "-noaudio", "--python-exit-code", "1")
     return bpy.app.binary_path, *switches, "--python", script, "--"
 
