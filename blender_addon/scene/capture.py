@@ -224,8 +224,9 @@ def _why_nothing(context: bpy.types.Context, objects: list[bpy.types.Object]) ->
         return tr("select an object to capture")
     if len(skipped) == len(objects):
         return tr("volumes cannot be captured: {names}").format(names=names)
-    if all(obj.name not in context.view_layer.objects for obj in objects):
+    here = [obj for obj in objects if obj in set(context.view_layer.objects)]
+    if not here:
         return tr("not in this view layer: {names}").format(names=names)
-    if not any(obj.visible_get() for obj in objects if obj.name in context.view_layer.objects):
+    if not any(obj.visible_get() for obj in here):
         return tr("hidden, so there is nothing to see: {names}").format(names=names)
     return tr("no surface, only empty objects or loose points and edges: {names}").format(names=names)

@@ -181,6 +181,8 @@ def _mesh_copy(
 ) -> bpy.types.Mesh | None:
     if evaluated.type in ("CURVES", "POINTCLOUD"):
         mesh = _mesh_of_points(evaluated)
+    elif isinstance(evaluated.data, bpy.types.Mesh) and not _is_own_data(evaluated, depsgraph):
+        mesh = _copy_of(evaluated.data)
     else:
         try:
             mesh = bpy.data.meshes.new_from_object(evaluated, preserve_all_data_layers=True, depsgraph=depsgraph)
@@ -190,6 +192,20 @@ def _mesh_copy(
         return None
     created.append(mesh)
     return mesh if len(mesh.polygons) else None
+
+
+def _is_own_data(evaluated: bpy.types.Object, depsgraph: bpy.types.Depsgraph) -> bool:
+    """Whether an instance shows the object itself; geometry nodes hand out other data under the name of their object."""
+    own = evaluated.original.evaluated_get(depsgraph).data
+    return own is not None and own.as_pointer() == evaluated.data.as_pointer()
+
+
+def _copy_of(mesh: bpy.types.Mesh) -> bpy.types.Mesh:
+    """Evaluated data as a datablock of the file, with the materials of the file."""
+    copy = mesh.copy()
+    for index, material in enumerate(copy.materials):  # one by one: to clear them would reset which face has which
+        copy.materials[index] = None if material is None else material.original
+    return copy
 
 
 def _mesh_of_points(evaluated: bpy.types.Object) -> bpy.types.Mesh | None:
