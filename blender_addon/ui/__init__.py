@@ -18,6 +18,7 @@ from . import (
     redraw,
     remedies,
     result,
+    rig,
     setup,
     surface,
 )
@@ -31,6 +32,7 @@ MODULES = (
     main,
     jobs,
     result,
+    rig,
     capture,
     placement,
     backend,
