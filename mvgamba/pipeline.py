@@ -367,7 +367,7 @@ def _from_views(
         if options.refine and start.scaffold is None:
             start = with_scaffold(start.surfels, normalised, preset)
         surfels = start.surfels
-        if start.guess is not None and not options.refine:
+        if start.guess is not None and not options.refine and distil is None:  # that has moved the colours as well
             surfels = painted(start, normalised.views)
     if options.refine:
         with clock("refine"):

@@ -104,8 +104,10 @@ def test_pictures_of_other_sides_show_there(options):
     assert "Of the pictures only those" in made.warnings[0]
 
 
-def test_surfels_are_pulled_to_what_the_generator_takes_them_for(options):
-    pulled = dataclasses.replace(options, multiview=dataclasses.replace(options.multiview, distil=3))
+@pytest.mark.parametrize("refine", [True, False])
+def test_surfels_are_pulled_to_what_the_generator_takes_them_for(options, refine):
+    multiview = dataclasses.replace(options.multiview, distil=3)
+    pulled = dataclasses.replace(options, multiview=multiview, refine=refine, reconstructor="ray")
     told = []
     result = generate(GenerateRequest(TextPrompt("a red barrel"), pulled), told.append)
     assert result.facts["distilled"] == 3
