@@ -21,7 +21,7 @@ from mvgamba.multiview.mvdream.generator import IMAGEDREAM, MVDREAM, PublishedGe
 from mvgamba.multiview.mvdream.placement import GIB, place
 from mvgamba.multiview.protocol import GeneratorSettings, MultiviewGenerator, ViewsRequest
 from mvgamba.progress import CancelToken
-from mvgamba.types import PosedViews, SourceImage
+from mvgamba.types import PosedViews, SidedImage, SourceImage
 from tests.mvgamba.multiview.mvdream.checkpoints import SIZE
 
 SMALL = {"steps": 2, "guidance": 1.0}
@@ -71,6 +71,13 @@ def test_an_image_becomes_views_from_its_own_elevation(pictures, image):
     assert made.warnings == ()
     unknown = pictures.generate(ViewsRequest(image=image, **SMALL))
     assert unknown.facts["elevation_deg"] == 5.0 and "5 degrees are assumed" in unknown.warnings[0]
+
+
+def test_pictures_of_other_sides_are_not_left_out_in_silence(pictures, image):
+    several = dataclasses.replace(image, others=(SidedImage(math.pi, 0.0, image),))
+    assert pictures.generate(ViewsRequest(image=several, elevation=0.3, **SMALL)).warnings == (
+        "Of the pictures only that of the front is used by ImageDream.",
+    )
 
 
 def test_previews_come_after_every_step_and_grow(text):
