@@ -15,7 +15,7 @@ from typing import Any
 
 from blender_addon.build_addon import WHEELS, build, collect_wheels
 from tests.window.chroots import RELEASES, Release, ensure_blender, extension_tool, window_root
-from tests.window.display import HEIGHT, WIDTH, Display
+from tests.window.display import WIDTH, Display
 from tests.window.outside import BACKEND, Outside
 
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -79,16 +79,19 @@ def run_scenario(
     options: dict[str, Any] | None = None,
     pipeline: str = "fake",
     backend: tuple[str, ...] = BACKEND,
+    height: int = 960,
 ) -> Outcome:
     """Start Blender with a fresh copy of the user folder, let `inside/<scenario>.py` act in it, and end it.
 
     Args:
+        out: For screenshots, blender.log and backend.log.
         options: For the scenario.
         limit: Seconds after which it is ended by force.
         pipeline: Of the backend: fake or real.
+        height: Of the screen, in pixels.
     """
     root = ensure_blender(release)
-    out = _made(out / f"{scenario}-{release.version}")
+    out = _made(out)
     installed = user_folder(release)
     home = Path(tempfile.mkdtemp(prefix="mvgamba-run-", dir=root / "tmp"))
     inner = "/" + str(home.relative_to(root))
@@ -97,7 +100,7 @@ def run_scenario(
         shutil.copytree(INSIDE, home / "inside", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(INSIDE.parents[1] / "blender_addon" / "soak.py", home / "inside")
         shutil.copy(INSIDE.parent / "bridge.py", home)
-        with Display() as display, Outside(display, root, out, backend=backend) as outside:
+        with Display(height) as display, Outside(display, root, out, backend=backend) as outside:
             setting = {
                 "scenario": scenario,
                 "port": outside.port,
@@ -110,7 +113,7 @@ def run_scenario(
             (home / "setting.json").write_text(json.dumps(setting))
             bridge = f"/usr/bin/python3 {inner}/bridge.py {outside.port} {outside.key}"
             command = [*_blender(root, inner, DISPLAY=display.name, MVGAMBA_BACKEND=bridge), "--gpu-backend", "opengl"]
-            command += ["-noaudio", "--window-geometry", "0", "0", str(WIDTH), str(HEIGHT)]
+            command += ["-noaudio", "--window-geometry", "0", "0", str(WIDTH), str(height)]
             command += ["--python", f"{inner}/inside/harness.py"]
             began = time.time()
             with (out / "blender.log").open("w") as log:

@@ -66,7 +66,7 @@ def outcomes(blenders: dict[str, "Future[Path]"]) -> Callable[[Release, str], An
             future.result()  # the zip is made with the tool of one of them
         with zip_lock:
             extension_zip()
-        return run_scenario(release, scenario, OUT, **settings)
+        return run_scenario(release, out=OUT / f"{scenario}-{release.version}", **{"scenario": scenario, **settings})
 
     futures = {
         (release.version, scenario): _lines[release.version].submit(play, release, scenario, settings)

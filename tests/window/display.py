@@ -9,16 +9,16 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
-WIDTH, HEIGHT = 1280, 960
+WIDTH = 1280
 
 
 class Display:
     """One X server of our own. A context manager; it takes a free number and ends with the block."""
 
-    def __init__(self) -> None:
+    def __init__(self, height: int) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mvgamba-window-")
         read, write = os.pipe()
-        command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{WIDTH}x{HEIGHT}x24", "+extension", "GLX"]
+        command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{WIDTH}x{height}x24", "+extension", "GLX"]
         # The frame buffer lies in a file, in the format of xwd: a screenshot costs no program and no connection.
         command += ["-fbdir", self._folder.name, "-nolisten", "tcp", "-noreset"]
         self._process = subprocess.Popen(command, pass_fds=(write,), stderr=subprocess.DEVNULL)

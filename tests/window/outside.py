@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
+
 from tests.window.chroots import ROOT
 from tests.window.display import Display
 
 BACKEND = (sys.executable, "-P", "-m", "mvgamba_backend")
 """The backend of this environment."""
+_TABS = 28
+"""Pixels at the right of a sidebar that its tabs take."""
 
 
 class Outside:
@@ -102,11 +106,18 @@ class Outside:
             process.kill()
             process.wait()
 
-    def _do_screenshot(self, name: str, box: list[float] | None = None) -> str:
-        """Keep the screen, or the box (left, top, right, bottom) of it, as PNG of 256 colours."""
+    def _do_screenshot(self, name: str, box: list[float] | None = None, trim: bool = False) -> str:
+        """Keep the screen, or the box (left, top, right, bottom) of it, as PNG of 256 colours.
+
+        With `trim` the rows at the bottom in which nothing is but one colour (and the tabs at the right) are left out.
+        """
         image = self._display.screenshot()
         if box is not None:
             image = image.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
+        if trim:
+            pixels = np.asarray(image)[:-4, 4:-_TABS]
+            used = np.flatnonzero((pixels != pixels[-1]).any(axis=(1, 2)))
+            image = image.crop((0, 0, image.width, int(used[-1]) + 8 if len(used) else image.height))
         path = self._out / f"{name}.png"
         image.quantize(256).save(path, optimize=True)
         return str(path)

@@ -11,6 +11,13 @@ LONG = bool(os.environ.get("MVGAMBA_WINDOW_LONG"))
 SOAK_JOBS = int(os.environ.get("MVGAMBA_SOAK_JOBS", "300" if LONG else "40"))
 
 SCENARIOS: dict[str, dict[str, Any]] = {
+    "panels": {"limit": 240, "options": {"theme": "Blender_Dark"}},
+    "panels_open": {
+        "limit": 240,
+        "scenario": "panels",
+        "options": {"theme": "Blender_Light", "open": True},
+        "height": 1600,
+    },
     "generate": {"limit": 240},
     "stall": {"limit": 900 if LONG else 300, "options": {"seconds": 300 if LONG else 40}},
     "soaking": {"limit": 240 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
@@ -19,6 +26,14 @@ SCENARIOS: dict[str, dict[str, Any]] = {
 
 Outcomes = Callable[[Release, str], Any]
 Note = Callable[[str], None]
+
+
+def test_panels_draw_in_every_state(release: Release, outcomes: Outcomes, note: Note) -> None:
+    """No error is in the log, which the fixture sees to; the pictures are in the folder of the outcome."""
+    shut, opened = outcomes(release, "panels").report, outcomes(release, "panels_open").report
+    assert (shut["placed"], shut["review"]) == ("placed", "views_ready")
+    assert shut["panels"] == sorted({*shut["drawn"], *opened["drawn"]}), "some panel was never drawn"
+    note(f"{release.version} slowest draw of a panel by state, ms: {json.dumps(shut['slowest_draw_ms'])}")
 
 
 def test_generate_is_one_click_and_its_result_one_undo_step(release: Release, outcomes: Outcomes) -> None:

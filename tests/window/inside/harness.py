@@ -115,7 +115,7 @@ class Window:
 
     def sidebar_picture(self, name: str) -> None:
         """Keep the sidebar as it is on the screen."""
-        self.ask("screenshot", name=name, box=self.box("UI"))
+        self.ask("screenshot", name=name, box=self.box("UI"), trim=True)
 
     def use_theme(self, name: str) -> None:
         """Blender_Dark or Blender_Light, as they come with Blender."""

@@ -1,0 +1,149 @@
+"""Every panel in the states that a person meets, with a picture of each."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import bpy
+from harness import EXTENSION, Window, until
+from probe import Probe
+
+PROBE = Probe()
+
+
+def steps(window: Window) -> Iterator[float]:
+    window.use_theme(window.options.get("theme", "Blender_Dark"))
+    if window.options.get("open"):
+        open_all_panels()
+        window.use_pipeline()
+    PROBE.start()
+    window.view.spaces.active.overlay.show_overlays = False  # one colour below the panels, for trimming
+    yield from window.open_sidebar()
+    if window.options.get("open"):
+        yield from sources(window, "open")
+    else:
+        yield from sources(window, "source")
+        yield from obstacles(window)
+        yield from jobs(window)
+        yield from image_editor(window)
+    PROBE.stop()
+    window.report["panels"] = sorted(cls.__name__ for cls in panel_classes())
+    window.report["drawn"] = sorted(PROBE.draws)
+    window.report["panel_draw_ms"] = PROBE.figures()["panel_draw_ms"]
+
+
+def open_all_panels() -> None:
+    """What is closed by default is opened, by registering it anew before it is drawn for the first time."""
+    for cls in panel_classes():
+        cls.bl_options = set(getattr(cls, "bl_options", ())) - {"DEFAULT_CLOSED"}
+    bpy.ops.preferences.addon_disable(module=EXTENSION)
+    bpy.ops.preferences.addon_enable(module=EXTENSION)
+
+
+def panel_classes() -> list[type]:
+    return [cls for cls in bpy.types.Panel.__subclasses__() if cls.__module__.startswith(EXTENSION)]
+
+
+def sources(window: Window, name: str) -> Iterator[float]:
+    """Words, pictures, a capture: empty and filled in."""
+    settings = bpy.context.scene.mvgamba
+    for source in ("TEXT", "IMAGE", "CAPTURE"):
+        settings.source = source
+        yield from shown(window, f"{name}_{source.lower()}_empty" if source != "CAPTURE" else f"{name}_capture")
+    settings.prompt = "a weathered oak barrel with iron hoops"
+    for side in ("FRONT", "BACK"):
+        item = settings.images.add()
+        item.image = bpy.data.images.new(f"barrel_{side.lower()}.png", 128, 128)
+        item.image.generated_type = "COLOR_GRID"
+        item.side = side
+    for source in ("TEXT", "IMAGE"):
+        settings.source = source
+        yield from shown(window, f"{name}_{source.lower()}")
+    settings.source = "TEXT"
+
+
+def obstacles(window: Window) -> Iterator[float]:
+    """Why nothing can be made just now."""
+    settings = bpy.context.scene.mvgamba
+    settings.source = "CAPTURE"
+    cube = bpy.context.view_layer.objects.active
+    cube.select_set(False)
+    yield from shown(window, "nothing_selected")
+    cube.select_set(True)
+    with window.override():
+        bpy.ops.object.mode_set(mode="EDIT")
+    yield from shown(window, "edit_mode")
+    with window.override():
+        bpy.ops.object.mode_set(mode="OBJECT")
+    preferences = bpy.context.preferences.addons[EXTENSION].preferences
+    preferences.backend_path = "/nowhere/mvgamba-backend"
+    yield from shown(window, "first_run")
+    preferences.backend_path = ""
+    settings.source = "TEXT"
+
+
+def jobs(window: Window) -> Iterator[float]:
+    """Jobs as they run, wait, end well and badly; views to be looked at; a result."""
+    session = window.module("scene.session").session()
+    settings = bpy.context.scene.mvgamba
+    settings.source, settings.variants = "TEXT", 2
+    placed = send(window, "a weathered oak barrel")
+    yield from until(lambda: not placed.is_active, 60, "a placed result")
+    settings.variants = 1
+    window.report["placed"] = placed.state.value
+    yield from shown(window, "result")
+    settings.review_views = True
+    review = send(window, "a red garden chair")
+    yield from until(lambda: not review.is_active, 60, "views to look at")
+    settings.review_views = False
+    window.report["review"] = review.state.value
+    yield from shown(window, "review")
+    bpy.ops.mvgamba.clear_finished()
+    session.board.rows.remove(review)
+    failed = send(window, "a brass lamp", "#fail:OUT_OF_MEMORY")
+    yield from until(lambda: not failed.is_active, 60, "a failure")
+    running = send(window, "a stone well with a roof", "#hold:refine #preview:4")
+    yield from until(lambda: running.stage == "refine", 60, "a job that is held")
+    cancelled = send(window, "a wooden crate")
+    waiting = send(window, "a market stall with a striped awning and baskets of fruit")
+    yield from until(lambda: waiting.state.value == "queued", 30, "a job that waits")
+    bpy.ops.mvgamba.cancel(request_id=cancelled.id)
+    yield from until(lambda: not cancelled.is_active, 30, "a cancelled job")
+    yield from shown(window, "jobs")
+    window.ask("screenshot", name="window")
+    bpy.ops.mvgamba.cancel_all()
+    yield from until(lambda: not session.board.num_active, 30, "the end of all jobs")
+
+
+def send(window: Window, prompt: str, script: str = "") -> Any:
+    """A job of words by the panel's own button; the row shows 60 letters, so the script is behind them."""
+    bpy.context.scene.mvgamba.prompt = f"{prompt:<60} {script}" if script else prompt
+    with window.override():
+        bpy.ops.mvgamba.generate()
+    bpy.context.scene.mvgamba.prompt = prompt
+    return window.module("scene.session").session().board.rows[0]
+
+
+def image_editor(window: Window) -> Iterator[float]:
+    area = window.view
+    area.type = "IMAGE_EDITOR"
+    area.spaces.active.image = bpy.data.images["barrel_front.png"]
+    area.spaces.active.show_region_ui = True
+    yield 0.5
+    region = next(region for region in area.regions if region.type == "UI")
+    region.active_panel_category = "MVGamba"
+    area.tag_redraw()
+    yield 2.0
+    height = window.main.height
+    box = (region.x, height - region.y - region.height, region.x + region.width, height - region.y)
+    window.ask("screenshot", name="image_editor", box=box)
+    area.type = "VIEW_3D"
+
+
+def shown(window: Window, name: str) -> Iterator[float]:
+    """A picture of the sidebar as soon as it has been drawn, and how long its panels took at most."""
+    before = {panel: len(draws) for panel, draws in PROBE.draws.items()}
+    window.view.tag_redraw()
+    yield 1.5
+    window.sidebar_picture(name)
+    new = [(1e3 * max(draws[before.get(panel, 0) :], default=0.0), panel) for panel, draws in PROBE.draws.items()]
+    window.report.setdefault("slowest_draw_ms", {})[name] = max((f"{ms:.2f} {panel}" for ms, panel in new), default="")
