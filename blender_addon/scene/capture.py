@@ -79,7 +79,7 @@ def capture(
         apart: Only write down what is to be rendered, in some tens of milliseconds; `Capture.render` then does it, in
             any thread.
     Raises:
-        AddonError: CAPTURE_FAILED, DISK_FULL.
+        AddonError: CAPTURE_FAILED, FOLDER_NOT_WRITABLE, DISK_FULL.
     """
 
     def choose(sphere: BoundingSphere) -> tuple[CaptureCamera, ...]:
@@ -163,8 +163,8 @@ def _take(
                 for shot in shots:
                     take_shots.take_shot(dataclasses.asdict(shot))
         except OSError as error:
-            reason = "DISK_FULL" if error.errno == errno.ENOSPC else "CAPTURE_FAILED"
-            raise AddonError(reason, tr("cannot write to {folder}: {why}").format(folder=folder, why=error)) from error
+            reason = "DISK_FULL" if error.errno == errno.ENOSPC else "FOLDER_NOT_WRITABLE"
+            raise AddonError(reason, f"{folder}: {error.strerror or error}") from error
         except RuntimeError as error:  # how Blender's operators say it
             raise AddonError("CAPTURE_FAILED", str(error).strip()) from error
     seconds = time.monotonic() - began

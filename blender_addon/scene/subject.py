@@ -1,5 +1,6 @@
 """What the cameras look at: objects as the viewport shows them, instances and modifiers included."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from ..core.strands import DEFAULT_RADIUS, balls, tubes
 from .rig import is_part_of_rig, rig_subject, selected_rig
 
 GEOMETRY_TYPES = frozenset({"MESH", "CURVE", "CURVES", "SURFACE", "FONT", "META", "POINTCLOUD"})
+_MANY_VERTICES = 200_000
 _TURNED_TO_MESH = frozenset({"CURVE", "SURFACE", "FONT", "META"})
 _CARRIED = frozenset({"FLOAT", "FLOAT2", "FLOAT_VECTOR", "FLOAT_COLOR", "BYTE_COLOR"})
 
@@ -157,6 +159,36 @@ def bounding_sphere(parts: Iterable[SubjectPart]) -> BoundingSphere:
     if radius <= 0.0:
         raise AddonError("CAPTURE_FAILED", tr("the subject has no extent"))
     return BoundingSphere(center, radius)
+
+
+def shown_sphere(context: bpy.types.Context, objects: Iterable[bpy.types.Object]) -> BoundingSphere | None:
+    """About the sphere of `bounding_sphere`, without making or copying anything: quick enough for an overlay.
+
+    Meshes count with their vertices, up to a number; what is larger, or no mesh, with the corners of its box.
+    """
+    wanted, boxes = set(objects), []
+    for instance in context.evaluated_depsgraph_get().object_instances:
+        evaluated = instance.object
+        owner = instance.parent if instance.is_instance else evaluated
+        if evaluated.type not in GEOMETRY_TYPES or owner is None or owner.original not in wanted:
+            continue
+        data = evaluated.data
+        if isinstance(data, bpy.types.Mesh) and len(data.vertices) <= _MANY_VERTICES:
+            flat = np.empty(3 * len(data.vertices), dtype=np.float32)
+            data.vertices.foreach_get("co", flat)
+            local = flat.reshape(-1, 3).astype(np.float64)
+        else:
+            local = np.array(evaluated.bound_box, dtype=np.float64)
+        if len(local):
+            matrix = np.array(instance.matrix_world, dtype=np.float64)
+            boxes.append(local @ matrix[:3, :3].T + matrix[:3, 3])
+    if not boxes:
+        return None
+    low = np.min([points.min(axis=0) for points in boxes], axis=0)
+    high = np.max([points.max(axis=0) for points in boxes], axis=0)
+    center = 0.5 * (low + high)
+    radius = math.sqrt(max(((points - center) ** 2).sum(axis=1).max() for points in boxes))
+    return BoundingSphere(center, radius) if math.isfinite(radius) and radius > 0.0 else None
 
 
 def _world_points(parts: list[SubjectPart]) -> Iterator[np.ndarray]:

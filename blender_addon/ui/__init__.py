@@ -6,6 +6,7 @@ from ..core.i18n import use_translator
 from . import (
     backend,
     capture,
+    capture_preview,
     diagnostics,
     images,
     jobs,
@@ -19,6 +20,7 @@ from . import (
     remedies,
     result,
     rig,
+    rig_overlay,
     setup,
     surface,
 )
@@ -33,6 +35,8 @@ MODULES = (
     jobs,
     result,
     rig,
+    rig_overlay,
+    capture_preview,
     capture,
     placement,
     backend,

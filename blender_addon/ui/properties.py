@@ -16,6 +16,7 @@ from bpy.props import (
 from ..core.request import JobOptions
 from ..scene.capture import CaptureSettings
 from ..scene.session import session
+from . import rig_overlay
 
 DISTIL_STEPS = 150
 """That are usual."""
@@ -349,6 +350,13 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
 
 class MVGAMBA_PG_state(bpy.types.PropertyGroup):
     """What the panels show just now. Never saved: a state of yesterday would be a lie."""
+
+    show_cameras: BoolProperty(
+        name="Show Cameras",
+        description="Draw in the 3D View where the pictures would be taken from",
+        options={"SKIP_SAVE"},
+        update=lambda _self, _context: rig_overlay.refresh(),
+    )
 
     vary_prompt: StringProperty(
         name="Change", description="What the result should become", maxlen=1000, options={"SKIP_SAVE"}

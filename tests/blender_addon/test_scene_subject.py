@@ -339,8 +339,17 @@ def test_names_may_be_of_any_script(take, addon, tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(addon, scene, tmp_path):
     (tmp_path / "file").write_text("in the way")
     for apart in (False, True):
-        with pytest.raises(addon.errors.AddonError, match="cannot write to .*file") as raised:
+        with pytest.raises(addon.errors.AddonError, match="file: ") as raised:
             addon.capture.capture(
                 bpy.context, [props.add_cube()], addon.capture.CaptureSettings(), tmp_path / "file", apart=apart
             )
-        assert raised.value.reason == "CAPTURE_FAILED"
+        assert raised.value.reason == "FOLDER_NOT_WRITABLE"
+
+
+def test_a_user_folder_that_cannot_be_made_is_named(addon, monkeypatch, tmp_path):
+    folders = addon.module("scene.folders")
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(bpy.utils, "extension_path_user", lambda *_, path: str(tmp_path / "file" / path))
+    with pytest.raises(addon.errors.AddonError, match="file") as raised:
+        folders.user_folder("jobs")
+    assert raised.value.reason == "FOLDER_NOT_WRITABLE"

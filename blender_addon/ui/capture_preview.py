@@ -1,0 +1,177 @@
+"""Small pictures of what a capture would show, before anything is sent."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import bpy
+import bpy.utils.previews
+
+from ..core.errors import AddonError, sentence
+from ..core.i18n import tr
+from ..core.shots import BackgroundRender
+from ..scene.capture import CaptureSettings, capture
+from ..scene.folders import user_folder
+from ..scene.own_cameras import chosen_cameras
+from ..scene.subject import captured_objects
+
+log = logging.getLogger(__name__)
+
+COUNT = 4
+"""Pictures that are shown."""
+SIZE = 128
+"""Edge length in pixels."""
+_INTERVAL = 0.2
+"""Seconds between two looks at a render."""
+
+_icons: "bpy.utils.previews.ImagePreviewCollection | None" = None
+_render: BackgroundRender | None = None
+_paths: tuple[Path, ...] = ()
+_problem = ""
+
+
+def begin(context: bpy.types.Context, *, apart: bool | None = None) -> tuple[Path, ...]:
+    """Take the pictures, in a window by another Blender; gives where they (will) lie.
+
+    Raises:
+        AddonError: As `capture`.
+    """
+    global _render, _paths, _problem
+    _stop()
+    folder = _new_folder()
+    wanted = context.scene.mvgamba.capture_settings()
+    cameras = chosen_cameras(context)
+    settings = CaptureSettings(
+        num_views=COUNT,
+        image_size=SIZE,
+        azimuth=wanted.azimuth,
+        margin=wanted.margin,
+        with_depth=False,
+        samples=2,
+        shading=wanted.shading,
+        isolate=wanted.isolate,
+        lit_samples=16,
+    )
+    apart = not bpy.app.background if apart is None else apart
+    taken = capture(
+        context,
+        captured_objects(context),
+        settings,
+        folder,
+        cameras=None if cameras is None else cameras[:COUNT],
+        apart=apart,
+    )
+    _paths, _problem = tuple(view.image_path for view in taken.views), ""
+    if taken.render is not None:
+        _render = BackgroundRender(taken.render)
+        bpy.app.timers.register(look, first_interval=_INTERVAL)
+    else:
+        _load()
+    return _paths
+
+
+def look() -> float | None:
+    """Show the pictures once they are there, and say when to look again. The timer calls it."""
+    global _render, _paths, _problem
+    if _render is None:
+        return None
+    if not _render.is_running:
+        error, _render = _render.error, None
+        if error is None:
+            _load()
+        else:
+            _paths, _problem = (), sentence(error.reason, error.message)
+    _redraw()
+    return _INTERVAL if _render is not None else None
+
+
+def draw(layout: bpy.types.UILayout) -> None:
+    """The pictures, or how far they are."""
+    if _render is not None:
+        layout.label(text=tr("Capturing {done}/{total}").format(done=_render.done, total=len(_paths)), translate=False)
+    elif _problem:
+        layout.label(text=_problem, icon="ERROR", translate=False)
+    elif _icons is not None and len(_icons):
+        row = layout.row(align=True)
+        for path in _paths:
+            if path.name in _icons:
+                row.template_icon(icon_value=_icons[path.name].icon_id, scale=4.0)
+
+
+class MVGAMBA_OT_capture_preview(bpy.types.Operator):
+    bl_idname = "mvgamba.capture_preview"
+    bl_label = "Preview Views"
+    bl_description = "Show small pictures of the first four views, without sending anything"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if context.mode != "OBJECT":
+            cls.poll_message_set(tr("Leave Edit Mode first"))
+            return False
+        if not captured_objects(context):
+            cls.poll_message_set(tr("Select an object to capture"))
+            return False
+        return True
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        try:
+            begin(context)
+        except AddonError as error:
+            self.report({"ERROR"}, sentence(error.reason, error.message))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+def _new_folder() -> Path:
+    folder = user_folder("preview")
+    shutil.rmtree(folder, ignore_errors=True)
+    if _icons is not None:
+        _icons.clear()
+    return folder
+
+
+def _load() -> None:
+    if _icons is None or bpy.app.background:
+        return
+    _icons.clear()
+    for path in _paths:
+        _icons.load(path.name, str(path), "IMAGE", force_reload=True)
+
+
+def _stop() -> None:
+    global _render
+    if _render is not None:
+        _render.stop()
+        _render = None
+    if bpy.app.timers.is_registered(look):
+        bpy.app.timers.unregister(look)
+
+
+def _redraw() -> None:
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                for region in area.regions:
+                    if region.type == "UI":
+                        region.tag_redraw()
+
+
+CLASSES = (MVGAMBA_OT_capture_preview,)
+
+
+def register() -> None:
+    global _icons
+    _icons = bpy.utils.previews.new()
+    for cls in CLASSES:
+        bpy.utils.register_class(cls)
+
+
+def unregister() -> None:
+    global _icons, _paths, _problem
+    _stop()
+    for cls in reversed(CLASSES):
+        bpy.utils.unregister_class(cls)
+    if _icons is not None:
+        bpy.utils.previews.remove(_icons)
+    _icons, _paths, _problem = None, (), ""
