@@ -11,6 +11,7 @@ from blender_addon.core.client import connect
 from blender_addon.core.history import read_history
 from blender_addon.core.jobs import JobBoard, JobState, wait_until
 from blender_addon.core.request import (
+    ImageInput,
     JobOptions,
     JobRequest,
     Target,
@@ -115,3 +116,24 @@ def test_the_service_knows_words_and_says_what_it_can_make(backend):
     client.close()
     assert {"text", "image", "variation"} <= set(info.sources)
     assert {g.name: g.is_available for g in info.generators} == {"starter": True, "imagedream": False}
+
+
+def test_pictures_of_several_sides_arrive_with_their_sides(run, tmp_path):
+    from mvgamba_backend.engine.cube import checker_png
+
+    pictures = []
+    for side, size in (("back", 16), ("auto", 24), ("auto", 32)):
+        path = tmp_path / f"{size}.png"
+        path.write_bytes(checker_png(size, (200, 100, 50)))
+        pictures.append((path, side))
+    row = run(ImageInput.of_sides(pictures, prompt="a crate #log", background="remove"), recall=False)
+    assert row.state is JobState.READY, row.message
+    assert "Pictures: front, right, back." in row.log_lines
+
+
+def test_the_service_says_what_a_word_is_taken_for_and_all_that_it_knows(backend):
+    client = connect(backend.ensure())
+    found = client.look_up_words("a red cask", list_all=True)
+    client.close()
+    assert [(one.word, one.taken_for) for one in found.taken] == [("cask", "barrel")] and found.unknown == {}
+    assert {"barrel", "cask", "stool"} <= {one.word for one in found.vocabulary}
