@@ -1,6 +1,7 @@
 """The extension in Blender's window, worked by mouse and keyboard. `make window` runs this."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "height": 1600,
     },
     "generate": {"limit": 240},
+    "placing": {"limit": 300},
     "stall": {"limit": 900 if LONG else 300, "options": {"seconds": 300 if LONG else 40}},
     "soaking": {"limit": 240 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
 }
@@ -43,6 +45,23 @@ def test_generate_is_one_click_and_its_result_one_undo_step(release: Release, ou
     assert len(report["placed"]) == 1
     assert report["views_drawn"] <= 5, "the 3D View is drawn for the progress of a job"
     assert report["undone"] == [] and report["redone"] == report["placed"]
+
+
+def test_a_result_is_put_on_the_surface_under_the_mouse(release: Release, outcomes: Outcomes) -> None:
+    report = outcomes(release, "placing").report
+    assert report["boxes"] == 1
+    assert report["left"] == {"text": report["waits"], "boxes": 0, "results": 0}
+    assert report["placed"]["boxes"] == 0
+    assert abs(report["placed"]["foot"] - 1.0) < 1e-5, "it does not stand on top of the cube"
+    assert abs(report["placed"]["turn"] - math.radians(30)) < 1e-5
+    assert report["undone"] == 0
+
+
+def test_a_result_waits_while_blender_is_busy(release: Release, outcomes: Outcomes) -> None:
+    report = outcomes(release, "placing").report
+    assert report["tool"] == "Waiting for the tool in use to end"
+    assert report["playback"] == "Stop playback to place"
+    assert report["cube_at"] == [0.0, 0.0, 0.0]
 
 
 def test_jobs_run_while_blender_goes_on(release: Release, outcomes: Outcomes, note: Note) -> None:
