@@ -15,6 +15,7 @@ from ..scene.own_cameras import chosen_cameras
 from ..scene.pictures import check_picture, write_picture
 from ..scene.session import session
 from ..scene.subject import captured_objects
+from ..scene.target import replacing_obstacle
 from .backend import draw_hint, draw_status, hint
 from .backend import obstacle as backend_obstacle
 from .images import draw_images, edited_image
@@ -38,6 +39,9 @@ def obstacle(context: bpy.types.Context, source: str) -> str:
         return tr("Add an image")
     if source == "CAPTURE" and not captured_objects(context):
         return tr("Select an object to capture")
+    if settings.placement_options(source)["placement"] == "REPLACE":
+        why = replacing_obstacle(context.view_layer.objects.active)
+        return tr("To replace: {why}").format(why=why) if why else ""
     return ""
 
 

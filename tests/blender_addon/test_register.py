@@ -147,3 +147,40 @@ def test_every_panel_draws(addon, scene):
             assert calls
     finally:
         session.board.rows.clear()
+
+
+def placement_rows(addon):
+    """Properties and sentences of the placement panel as it is now."""
+    from types import SimpleNamespace
+
+    calls: list = []
+    addon.module("ui.placement").MVGAMBA_PT_placement.draw(SimpleNamespace(layout=LayoutRecorder(calls)), bpy.context)
+    properties = [arguments[1] for name, arguments, _ in calls if name == "prop"]
+    return properties, [options["text"] for name, _, options in calls if name == "label"]
+
+
+def test_the_placement_panel_shows_what_counts_for_the_mode(addon, scene):
+    from tests.blender_addon import props
+
+    settings = scene.mvgamba
+    settings.source = "CAPTURE"
+    assert placement_rows(addon) == (["capture_placement", "collection", "source_after"], [])
+    settings.capture_placement = "CURSOR"  # in its own size
+    assert placement_rows(addon) == (["capture_placement", "use_ground", "collection", "source_after"], [])
+    settings.source = "TEXT"
+    assert placement_rows(addon) == (["placement", "target_size", "size_axis", "use_ground", "collection"], [])
+    settings.placement = "REPLACE"
+    properties = ["placement", "size_axis", "use_ground"]
+    assert placement_rows(addon) == (properties, ["make the object to replace the active one"])
+    bpy.context.view_layer.objects.active = props.add_cube("Crate")
+    assert placement_rows(addon) == (properties, ["Replaces the mesh of Crate"])
+
+
+def test_generate_says_what_cannot_be_replaced(addon, scene, monkeypatch):
+    main = addon.module("ui.main")
+    monkeypatch.setattr(main, "general_obstacle", lambda _context: "")  # there may be no backend here
+    settings = scene.mvgamba
+    settings.prompt, settings.placement = "a barrel", "REPLACE"
+    assert main.obstacle(bpy.context, "TEXT") == "To replace: make the object to replace the active one"
+    settings.placement = "CURSOR"
+    assert main.obstacle(bpy.context, "TEXT") == ""

@@ -205,6 +205,32 @@ def test_the_script_interface_waits_for_the_result(addon, subject):
     assert row.state is addon.jobs.JobState.PLACED and len(results()) == 1 and subject.hide_get()
 
 
+def test_a_result_of_words_stands_where_and_as_large_as_asked(addon, scene):
+    row = addon.api.generate_from(
+        addon.request.TextInput("a barrel"), placement="ORIGIN", size=3.0, size_axis="Z", timeout=60
+    )
+    assert row.state is addon.jobs.JobState.PLACED
+    (result,) = results()
+    assert result.dimensions.z == pytest.approx(3.0, rel=1e-4) and tuple(result.location) == (0, 0, 0)
+    assert [home.name for home in result.users_collection] == ["MVGamba"]
+
+
+def test_a_capture_replaces_the_object_that_was_active(addon, subject):
+    other = props.add_cube("Other", matrix=Matrix.Translation((5, 0, 0)))
+    bpy.context.view_layer.objects.active = other
+    row = addon.api.generate(
+        [subject],
+        capture_settings=addon.capture.CaptureSettings(num_views=4, image_size=128, with_depth=False, samples=1),
+        options=addon.request.JobOptions(quality="draft"),
+        placement="REPLACE",
+        wait=False,
+    )
+    other.name = "Renamed"
+    bpy.context.view_layer.objects.active = subject
+    addon.api.wait_for(row, timeout=60)
+    assert results() == [other] and other.mvgamba.job_id == row.job_id
+
+
 def test_clearing_takes_captures_without_a_result_from_the_disk(addon, generate):
     made, failed = generate(), generate("#fail:EMPTY_RECONSTRUCTION")
     assert wait(addon, lambda: not made.is_active and not failed.is_active)
