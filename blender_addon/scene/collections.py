@@ -19,7 +19,12 @@ def homes(scene: bpy.types.Scene, objects: Iterable[bpy.types.Object]) -> list[b
     """The collections of a scene that hold the objects and may hold others; not the stored ones."""
     tree = _tree(scene)
     found = dict.fromkeys(home for obj in objects for home in obj.users_collection)
-    return [home for home in found if home in tree and home.get(MARK) != "sources" and home.is_editable]
+    return [home for home in found if home in tree and home.get(MARK) != "sources" and can_hold(home)]
+
+
+def can_hold(collection: bpy.types.Collection) -> bool:
+    """Whether objects may be linked to it: not when it belongs to another file."""
+    return collection.library is None and collection.override_library is None
 
 
 def in_scene(scene: bpy.types.Scene, collection: bpy.types.Collection) -> bpy.types.Collection:
@@ -46,12 +51,12 @@ def store(context: bpy.types.Context, objects: Iterable[bpy.types.Object]) -> li
     left = []
     tree = _tree(scene)
     for obj in objects:
-        if obj.name not in stored.objects:
+        if stored not in obj.users_collection:
             stored.objects.link(obj)
         for home in list(obj.users_collection):
             if home == stored or home not in tree:
                 continue
-            if home.is_editable:
+            if can_hold(home):
                 home.objects.unlink(obj)
             elif obj not in left:
                 left.append(obj)
@@ -65,7 +70,7 @@ def store(context: bpy.types.Context, objects: Iterable[bpy.types.Object]) -> li
 
 def _ours(scene: bpy.types.Scene, mark: str, name: str) -> bpy.types.Collection:
     for collection in scene.collection.children_recursive:
-        if collection.get(MARK) == mark and collection.is_editable:
+        if collection.get(MARK) == mark and can_hold(collection):
             return collection
     collection = bpy.data.collections.new(name)
     collection[MARK] = mark

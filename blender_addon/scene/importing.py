@@ -145,7 +145,8 @@ def _import_joined(context: bpy.types.Context, path: Path) -> bpy.types.Object:
     before = {item.session_uid for item in (*bpy.data.objects, *bpy.data.meshes)}
     with _user_state_kept(context):
         try:
-            bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=False)
+            # Normals of the file are left out: they would not fit the welded mesh, and hide whatever is edited later.
+            bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=False, import_shading="SMOOTH")
         except AttributeError as error:
             raise AddonError("PLACE_FAILED", tr("enable glTF 2.0 format, an add-on that comes with Blender")) from error
         except RuntimeError as error:
@@ -213,10 +214,6 @@ def _weld(mesh: bpy.types.Mesh) -> None:
 
 
 def _shade(mesh: bpy.types.Mesh, *, smooth: bool) -> None:
-    # Normals of the file would no longer fit the welded mesh, and hide whatever is edited later.
-    normals = mesh.attributes.get("custom_normal")
-    if normals is not None:
-        mesh.attributes.remove(normals)
     if smooth:
         mesh.shade_smooth()
         mesh.set_sharp_from_angle(angle=SHARP_ANGLE)

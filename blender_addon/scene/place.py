@@ -147,7 +147,7 @@ def _link(
 ) -> None:
     scene, layer = context.scene, context.view_layer
     chosen = find_collection(target)
-    if target.collection_name and (chosen is None or not chosen.is_editable):
+    if target.collection_name and (chosen is None or not collections.can_hold(chosen)):
         notes.append(tr("Collection {name} cannot be used").format(name=target.collection_name))
         chosen = None
     if chosen is not None:
@@ -156,7 +156,7 @@ def _link(
         homes = [home for home in collections.homes(scene, sources[:1]) if collections.is_in_layer(layer, home)]
     homes = homes or [collections.results(scene)]
     for home in homes:
-        if obj.name not in home.objects:
+        if home not in obj.users_collection:
             home.objects.link(obj)
     for collection in list(obj.users_collection):
         if collection not in homes:
@@ -195,7 +195,7 @@ def _put_away(context: bpy.types.Context, sources: list[bpy.types.Object], sourc
             notes.append(tr("{names} could not be stored").format(names=", ".join(obj.name for obj in left)))
         return
     for source in sources:
-        if source.is_editable:
+        if source.library is None:
             source.hide_render = True
         else:
             notes.append(tr("{name} is linked and stays visible in renders").format(name=source.name))

@@ -290,7 +290,7 @@ def placing_obstacle(row: JobRow, *, tools: set[str] = frozenset()) -> str:
     scene = find_scene(row.request.target)
     if scene is None:
         return tr("Ready, its scene is gone")
-    if not scene.is_editable:
+    if scene.library is not None:
         return tr("Ready, but scene {name} is linked").format(name=scene.name)
     override = _window_override(scene)
     with bpy.context.temp_override(**override):

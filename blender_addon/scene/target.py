@@ -44,7 +44,7 @@ def make_target(
         location,
     )
     scene = context.scene
-    _require(scene.is_editable, tr("scene {value} is linked from another file"), scene.name)
+    _require(scene.library is None, tr("scene {value} is linked from another file"), scene.name)
     if mode != "REPLACE":
         replaced = None
     else:

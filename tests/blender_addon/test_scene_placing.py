@@ -180,7 +180,7 @@ def test_a_waiting_result_can_be_let_go(addon, ready, pump):
 
 
 @pytest.fixture
-def textured(tmp_path):
+def textured(scene, tmp_path):
     """A GLB as Blender itself writes it: a cube with a texture."""
     cube = props.add_cube("Textured")
     material, tree, output = props.new_material("Wood", cube)
@@ -219,6 +219,21 @@ def test_one_undo_gives_the_replaced_mesh_back(textured, ready, pump):
     assert bpy.data.objects["Crate"].data.name == old and not bpy.data.meshes[old].use_fake_user
 
 
+def test_a_linked_namesake_does_not_keep_a_result_out_of_a_collection(ready, pump, scene, tmp_path):
+    library = str(tmp_path / "library.blend")
+    cube = props.add_cube("barrel MVGamba")
+    bpy.data.libraries.write(library, {cube})
+    bpy.data.objects.remove(cube)
+    chosen = bpy.data.collections.new("Chosen")
+    scene.collection.children.link(chosen)
+    with bpy.data.libraries.load(library, link=True) as (_, to):
+        to.objects = ["barrel MVGamba"]
+    chosen.objects.link(to.objects[0])
+    assert pump(ready(mode="ORIGIN", collection_name="Chosen")) == "Placed"
+    (result,) = results()
+    assert list(result.users_collection) == [chosen]
+
+
 def test_the_texture_is_packed_and_named_after_the_object(textured, ready, pump):
     pump(ready(props.add_cube("Barrel"), mode="MATCH", path=textured))
     (image,) = [image for image in bpy.data.images if image.type == "IMAGE"]
@@ -241,7 +256,7 @@ def damaged(path, tmp_path, how):
     elif how == "JSON":
         data[20:40] = b"#" * 20
     elif how == "texture":
-        data[start : start + 200] = bytes(200)
+        data[start : start + 60] = bytes(60)
     wrong = tmp_path / "wrong.glb"
     wrong.write_bytes(data)
     return wrong
@@ -304,6 +319,7 @@ def test_several_meshes_of_a_file_become_one(ready, pump, tmp_path):
     assert pump(ready(mode="ORIGIN", path=path)) == "Placed"
     (result,) = results()
     np.testing.assert_allclose(result.dimensions, (4, 1, 1), atol=1e-5)
+    assert not result.data.has_custom_normals
     assert len(result.data.vertices) == 16  # closed: the corners of each face were apart in the file
     assert len(datablocks()["meshes"]) == len(before["meshes"]) + 1
 
