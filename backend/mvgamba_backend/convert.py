@@ -366,7 +366,7 @@ def description_to_proto(description: Description | None, limits: Limits, **fact
     known = description if description is not None else Description()
     return pb.DescribeServerResponse(
         ready=description is not None and not known.problem,
-        not_ready_reason=known.problem if description is not None else "The pipeline is being loaded.",
+        not_ready_reason=known.problem,  # empty while it is being loaded
         versions=known.versions,
         devices=[pb.Device(**device) for device in known.devices],
         models=[pb.Model(**model) for model in known.models],

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -101,10 +101,13 @@ class BackendProcess:
         self._endpoint: Endpoint | None = None
         self._log: IO[str] | None = None
         self._starting = False
+        self._is_held = False
         self._leaving = threading.Event()
         self._failure: AddonError | None = None
         self._crashes: list[float] = []
         """When it ended by itself, by the monotonic clock; only those of the last `CRASH_MEMORY` seconds."""
+        self.on_phase: Callable[[], None] | None = None
+        """Called, from any thread, when `look` has something else to say."""
 
     @property
     def pid(self) -> int | None:
@@ -127,10 +130,11 @@ class BackendProcess:
     def ensure(self) -> Endpoint:
         """Start the backend unless it runs, and say where it listens. Blocks: not for the main thread.
 
-        One that ended by itself is started again, each time after a longer pause, `MAX_CRASHES` times.
+        One that ended by itself is started again, each time after a longer pause, `MAX_CRASHES` times. One that was
+        stopped is not, until `allow`: a job that waits for it must not undo what a person has done.
 
         Raises:
-            AddonError: BACKEND_NOT_INSTALLED, BACKEND_START_FAILED, PORT_IN_USE, BIND_DENIED, VERSION_MISMATCH,
+            AddonError: BACKEND_STOPPED (retryable), BACKEND_NOT_INSTALLED, BACKEND_START_FAILED, PORT_IN_USE, BIND_DENIED, VERSION_MISMATCH,
                 DISK_FULL, FOLDER_NOT_WRITABLE.
         """
         with self._lock:
@@ -139,7 +143,10 @@ class BackendProcess:
                 if process.poll() is None:
                     return self._endpoint
                 self._crashes.append(time.monotonic())
+            if self._is_held:
+                raise AddonError("BACKEND_STOPPED", retryable=True)
             self._starting = True
+            self._tell()
             try:
                 self._release()
                 self._pause_after_crashes()
@@ -151,15 +158,25 @@ class BackendProcess:
                 raise
             finally:
                 self._starting = False
+                self._tell()
+
+    def _tell(self) -> None:
+        if self.on_phase is not None:
+            self.on_phase()
+
+    def allow(self) -> None:
+        """A person wants it: after `stop` it may be started again."""
+        self._is_held = False
 
     def forgive(self) -> None:
         """Forget crashes and failures: a person wants it tried again."""
         self._crashes.clear()
         self._failure = None
-        self._leaving.clear()
+        self._is_held = False
 
     def stop(self, *, grace: float = 3.0) -> None:
-        """End the process: it leaves when its stdin closes, and is made to when it does not."""
+        """End the process: it leaves when its stdin closes, and is made to when it does not. It stays ended until `allow`."""
+        self._is_held = True
         self._leaving.set()
         process = self._process
         if process is not None and process.stdin is not None:
@@ -183,6 +200,7 @@ class BackendProcess:
         finally:
             self._leaving.clear()
             self._lock.release()
+            self._tell()
 
     def last_log_line(self) -> str:
         """What the backend said last, for the row of a failed start."""

@@ -143,6 +143,8 @@ class BackendWatcher:
         """Look at this backend from now on; None for none."""
         if source is not self._source:
             self._source = source
+            if isinstance(source, BackendProcess):
+                source.on_phase = self.look_again
             is_remote = isinstance(source, RemoteConnection)
             address = source.command.address if isinstance(source, RemoteConnection) else ""
             state = BackendState.STARTING if is_remote else BackendState.STOPPED

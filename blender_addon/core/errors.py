@@ -119,6 +119,7 @@ REMEDIES: dict[str, Remedy] = {
     # Starting and reaching it.
     "BACKEND_NOT_INSTALLED": Remedy(lambda: tr("Backend is not installed"), (_SET_UP, _PREFERENCES)),
     "BACKEND_START_FAILED": Remedy(lambda: tr("Backend stopped"), (_LOG, _DIAGNOSTICS)),
+    "BACKEND_STOPPED": Remedy(lambda: tr("The backend was stopped"), shows_detail=False),
     "PORT_IN_USE": Remedy(lambda: tr("Another program uses the port"), (_AUTO_PORT, _PREFERENCES)),
     "BIND_DENIED": Remedy(lambda: tr("The system does not give this port"), (_AUTO_PORT, _PREFERENCES)),
     "CONNECTION_LOST": Remedy(lambda: tr("Connection to the backend was lost"), shows_detail=False),

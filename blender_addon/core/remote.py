@@ -116,6 +116,9 @@ class RemoteConnection:
             self._checked.set()
         return self.command.endpoint
 
+    def allow(self) -> None:
+        """It is not ours to start."""
+
     def forgive(self) -> None:
         """Look again whether its version fits."""
         self._checked.clear()

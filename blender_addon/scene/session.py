@@ -69,7 +69,7 @@ class Session:
         backend = self._backend_for(command)
         backend.forgive()
         threading.Thread(target=_try_ensure, args=(backend,), name="mvgamba-backend-start", daemon=True).start()
-        self._watcher.look_again()
+        self._watcher.look_again()  # a remote one is only looked at
         self.start_timer()
 
     def submit(
@@ -84,7 +84,6 @@ class Session:
         backend = self._backend_for(command)
 
         def open_client() -> JobClient:
-            self._watcher.look_again()
             return connect(backend.ensure())
 
         self._tools |= _running_tools()  # they let a click through to the button, so they will not mind a result
@@ -153,10 +152,10 @@ class Session:
             for row in self.board.rows:
                 if row.state is JobState.READY:
                     changed = self._place_when_possible(row) or changed
-        for row in self.board.rows:
-            worker = self._workers.get(row.id)
-            if worker is not None and not row.is_active and not worker.is_alive:
-                del self._workers[row.id]
+        for row_id, worker in list(self._workers.items()):
+            row = self.board.find(row_id)
+            if not worker.is_alive and (row is None or not row.is_active):
+                del self._workers[row_id]
         self._stop_unneeded()
         made = self.setup.take_finished()
         if made is not None and self.on_setup_done is not None:
@@ -201,24 +200,16 @@ class Session:
                 row.request = dataclasses.replace(row.request, target=target)
 
     def stop_backend(self, *, wait: bool = True) -> None:
-        """End the local backend, or leave the remote one alone; the next job starts it again.
+        """End the local backend; the remote one is left alone. The next job starts it again, and those it had go on then.
 
         Args:
             wait: Until it has ended, which may take seconds.
         """
         backend = self._backend
-        if backend is None:
-            return
-        if wait:
+        if backend is not None and wait:
             backend.stop()
-            self._backend = None
-            self._watcher.watch(None)
-        else:
-            threading.Thread(target=self._stop, args=(backend,), name="mvgamba-backend-stop", daemon=True).start()
-
-    def _stop(self, backend: Backend) -> None:
-        backend.stop()
-        self._watcher.look_again()
+        elif backend is not None:
+            threading.Thread(target=backend.stop, name="mvgamba-backend-stop", daemon=True).start()
 
     def forget_finished(self, folder: Path) -> None:
         """Clear ended rows, and what the disk holds of jobs without a result. Results stay in the history."""
@@ -240,15 +231,18 @@ class Session:
         if self._backend is None:
             is_remote = isinstance(command, RemoteBackend)
             self._backend = RemoteConnection(command) if is_remote else BackendProcess(command)
+        self._backend.allow()
         self._watcher.watch(self._backend)
         return self._backend
 
     def _stop_unneeded(self) -> None:
         """End backends of earlier settings when their last job has ended."""
-        for row_id in [row_id for row_id in self._old_backends if row_id not in self._workers]:
+        for row_id in list(self._old_backends):
+            if row_id in self._workers and self._workers[row_id].is_alive:
+                continue
             backend = self._old_backends.pop(row_id)
             if backend not in self._old_backends.values() and backend is not self._backend:
-                threading.Thread(target=self._stop, args=(backend,), name="mvgamba-backend-stop", daemon=True).start()
+                threading.Thread(target=backend.stop, name="mvgamba-backend-stop", daemon=True).start()
 
     def start_timer(self) -> None:
         """Look for news again: a thread may have some."""

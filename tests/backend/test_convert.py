@@ -11,6 +11,7 @@ from mvgamba.errors import InvalidInput
 from mvgamba.progress import STAGES
 from mvgamba_backend import convert
 from mvgamba_backend.checks import BACKGROUNDS, SIDES
+from mvgamba_backend.engine.protocol import Description
 from mvgamba_backend.events import Event, LogText, PreviewImage
 from mvgamba_backend.record import AssetRecord, JobFailure, JobRecord, JobState, ProgressRecord
 from mvgamba_backend.spec import (
@@ -201,3 +202,10 @@ def test_limits_are_told_as_they_are():
     assert {field.name: value for field, value in message.ListFields()} == {
         name: getattr(LIMITS, name) for name in pb.Limits.DESCRIPTOR.fields_by_name
     }
+
+
+def test_a_pipeline_that_is_being_loaded_is_no_problem():
+    answer = convert.description_to_proto(None, Limits())
+    assert not answer.ready and answer.not_ready_reason == ""
+    answer = convert.description_to_proto(Description(problem="torch is missing"), Limits())
+    assert not answer.ready and answer.not_ready_reason == "torch is missing"

@@ -66,6 +66,18 @@ def test_stopping_closes_stdin_and_the_backend_leaves(make):
             os.kill(pid, 0)
 
 
+def test_one_that_was_stopped_is_not_started_by_a_job_that_waits_for_it(make):
+    backend = make(HELLO)
+    backend.ensure()
+    backend.stop()
+    with pytest.raises(AddonError) as caught:
+        backend.ensure()
+    assert caught.value.reason == "BACKEND_STOPPED" and caught.value.retryable
+    assert backend.look().phase == BackendPhase.STOPPED and backend.pid is None
+    backend.allow()
+    assert backend.ensure().address and backend.pid is not None
+
+
 def test_a_backend_that_ignores_stdin_is_ended(make):
     backend = make(HELLO.replace("sys.stdin.read()", "import time; time.sleep(60)"))
     backend.ensure()
