@@ -183,7 +183,7 @@ def _open_channel(endpoint: Endpoint) -> grpc.Channel:
     return grpc.secure_channel(endpoint.address, grpc.ssl_channel_credentials(trusted), options=_CHANNEL_OPTIONS)
 
 
-def _tls_problem(details: str) -> str:
+def tls_problem(details: str) -> str:
     """A sentence for what gRPC says of a handshake that failed; empty when it says nothing of one."""
     if "Hostname Verification" in details:
         return tr("its certificate is for another name than the address")
@@ -204,7 +204,7 @@ def error_from_rpc(error: grpc.RpcError) -> AddonError:
     for key, value in error.trailing_metadata() or ():
         if key == "mvgamba-reason":
             return AddonError(value, details, retryable=code is grpc.StatusCode.UNAVAILABLE)
-    problem = _tls_problem(details) if code is grpc.StatusCode.UNAVAILABLE else ""
+    problem = tls_problem(details) if code is grpc.StatusCode.UNAVAILABLE else ""
     if problem:
         return AddonError("TLS_ERROR", problem)
     # A channel that was closed under a call says CANCELLED; the worker knows whether it meant to.

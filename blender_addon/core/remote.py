@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .backend_process import Endpoint
-from .client import GenerationClient, connect
+from .client import GenerationClient, connect, tls_problem
 from .errors import AddonError
 from .i18n import tr
 from .server_info import ServerInfo, check_version
@@ -157,6 +157,9 @@ def probe(remote: RemoteBackend) -> ServerInfo:
                 raise AddonError(
                     "TLS_ERROR", tr("{where} wants TLS; switch Security on").format(where=where)
                 ) from error
+            problem = _handshake_problem(remote) if remote.has_tls else ""
+            if problem:  # gRPC tells of the last address that it tried, which need not be the one that answers
+                raise AddonError("TLS_ERROR", problem) from error
             raise AddonError("UNREACHABLE", error.message, retryable=True) from error
         raise
     finally:
@@ -164,6 +167,29 @@ def probe(remote: RemoteBackend) -> ServerInfo:
             client.close()
     check_version(info.version, info.api)
     return info
+
+
+def _handshake_problem(remote: RemoteBackend) -> str:
+    """Why a secure connection to it does not come about, in a sentence; empty when it does."""
+    context = ssl.create_default_context(cafile=str(remote.ca_path) if remote.ca_path else None)
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((remote.host, remote.port), timeout=PROBE_TIMEOUT) as plain,
+            context.wrap_socket(plain, server_hostname=remote.host),
+        ):
+            return ""
+    except ssl.SSLCertVerificationError as error:
+        is_name = error.verify_code in _WRONG_NAME
+        return tls_problem("Hostname Verification" if is_name else "handshake CERTIFICATE_VERIFY_FAILED")
+    except ssl.SSLError:
+        return tls_problem("handshake WRONG_VERSION_NUMBER")
+    except OSError:
+        return ""
+
+
+_WRONG_NAME = (62, 63, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH, _EMAIL_MISMATCH and _IP_ADDRESS_MISMATCH of OpenSSL."""
 
 
 def _speaks_tls(remote: RemoteBackend) -> bool:

@@ -115,6 +115,20 @@ class TestService:
         error = refused(RemoteBackend("127.0.0.1", services.tls, TOKEN, True, ca))
         assert error.reason == "TLS_ERROR" and "trusted authority" in error.message and not error.retryable
 
+    def test_a_host_of_two_addresses_is_told_by_the_one_that_answers(self, services):
+        """localhost is ::1 as well; gRPC may tell of that one, where nothing listens."""
+        from blender_addon.core import remote
+
+        for port, ca, words in (
+            (services.tls, services.other, "trusted authority"),
+            (services.named, services.elsewhere, "another name"),
+            (services.plain, services.cert, "does not speak TLS"),
+        ):
+            box = RemoteBackend("localhost", port, TOKEN, True, ca)
+            assert words in remote._handshake_problem(box)
+            assert {refused(box).reason for _ in range(12)} == {"TLS_ERROR"}
+        assert remote._handshake_problem(RemoteBackend("localhost", services.tls, TOKEN, True, services.cert)) == ""
+
     def test_a_certificate_for_another_name_is_refused(self, services):
         error = refused(RemoteBackend("127.0.0.1", services.named, TOKEN, True, services.elsewhere))
         assert error.reason == "TLS_ERROR" and "another name" in error.message
