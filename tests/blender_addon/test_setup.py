@@ -282,6 +282,17 @@ def test_the_machine_is_described_in_lines(tmp_path):
     assert len(machine.lines) >= 3 and "Python 3." in machine.lines[0]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="the driver's program is a script here")
+def test_gpus_are_those_that_the_driver_lists(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\n[ $# = 2 ] && printf 'NVIDIA H200, 143771, 550.54\\nNVIDIA L4, 23034, 550.54\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert setup.find_gpus() == ["NVIDIA H200, 140 GB, driver 550.54", "NVIDIA L4, 22 GB, driver 550.54"]
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'; exit 9\n")
+    assert setup.find_gpus() == []
+
+
 def test_a_line_of_the_driver_becomes_a_line_for_people():
     assert gpu_line("NVIDIA H200, 143771, 550.54.15") == "NVIDIA H200, 140 GB, driver 550.54.15"
     assert gpu_line("No devices were found") == "" and gpu_line("a, [N/A], b") == ""
