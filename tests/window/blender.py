@@ -80,6 +80,7 @@ def run_scenario(
     pipeline: str = "fake",
     backend: tuple[str, ...] = BACKEND,
     height: int = 960,
+    install: bool = True,
 ) -> Outcome:
     """Start Blender with a fresh copy of the user folder, let `inside/<scenario>.py` act in it, and end it.
 
@@ -89,14 +90,17 @@ def run_scenario(
         limit: Seconds after which it is ended by force.
         pipeline: Of the backend: fake or real.
         height: Of the screen, in pixels.
+        install: Whether the extension is installed already; else the scenario does it from `window.zip_path`.
     """
     root = ensure_blender(release)
     out = _made(out)
-    installed = user_folder(release)
     home = Path(tempfile.mkdtemp(prefix="mvgamba-run-", dir=root / "tmp"))
     inner = "/" + str(home.relative_to(root))
     try:
-        shutil.copytree(installed, home, dirs_exist_ok=True, symlinks=True)
+        if install:
+            shutil.copytree(user_folder(release), home, dirs_exist_ok=True, symlinks=True)
+        else:
+            shutil.copy(extension_zip(), home / "mvgamba.zip")
         shutil.copytree(INSIDE, home / "inside", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(INSIDE.parents[1] / "blender_addon" / "soak.py", home / "inside")
         shutil.copy(INSIDE.parent / "bridge.py", home)
@@ -108,6 +112,7 @@ def run_scenario(
                 "report": f"{inner}/report.json",
                 "pipeline": pipeline,
                 "options": options or {},
+                "installed": install,
                 "zip": f"{inner}/mvgamba.zip",
             }
             (home / "setting.json").write_text(json.dumps(setting))

@@ -23,6 +23,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "placing": {"limit": 300},
     "stall": {"limit": 900 if LONG else 300, "options": {"seconds": 300 if LONG else 40}},
     "soaking": {"limit": 240 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
+    "first_asset": {"limit": 600, "pipeline": "real", "install": False},
 }
 """In the order in which each Blender plays them, with the arguments of `run_scenario`; limits are for a busy machine."""
 
@@ -84,3 +85,10 @@ def test_nothing_breaks_and_nothing_is_left(release: Release, outcomes: Outcomes
     assert not report["problems"], report
     before, after = report["native_threads"]
     assert after <= before + 2, report
+
+
+def test_a_first_asset_is_few_clicks_away(release: Release, outcomes: Outcomes, note: Note) -> None:
+    report = outcomes(release, "first_asset").report
+    assert report["state"] == "placed", report["text"]
+    assert report["faces"] > 100 and report["clicks"] < 6, report
+    note(f"{release.version} first asset: {report['clicks']} clicks, {report['seconds']} s {report['steps']}")

@@ -113,6 +113,18 @@ class Window:
                     return manager.clipboard
         return ""
 
+    def click_tab(self, category: str = "MVGamba") -> Iterator[float]:
+        """Click the tab of the sidebar that has this name. It is looked for with clicks, of which one is counted."""
+        _left, top, right, bottom = self.box("UI")
+        y = top + 20
+        while self.region("UI").active_panel_category != category:
+            if y > bottom:
+                raise LookupError(f"the sidebar has no tab {category}")
+            self.ask("click", x=right - 12, y=y)
+            yield 0.4
+            y += 30
+        self.clicks += 1
+
     def sidebar_picture(self, name: str) -> None:
         """Keep the sidebar as it is on the screen."""
         self.ask("screenshot", name=name, box=self.box("UI"), trim=True)
@@ -139,7 +151,8 @@ def main() -> None:
     setting = json.loads((FOLDER.parent / "setting.json").read_text())
     sys.path.insert(0, str(FOLDER))
     window = Window(setting)
-    window.use_pipeline()
+    if setting["installed"]:
+        window.use_pipeline()
     bpy.context.preferences.view.show_splash = False
     steps = importlib.import_module(setting["scenario"]).steps(window)
 

@@ -90,6 +90,10 @@ def jobs(window: Window) -> Iterator[float]:
     yield from until(lambda: not placed.is_active, 60, "a placed result")
     settings.variants = 1
     window.report["placed"] = placed.state.value
+    for obj in bpy.context.scene.objects:
+        obj.select_set(obj.mvgamba.kind != "NONE")
+        if obj.mvgamba.kind != "NONE":
+            bpy.context.view_layer.objects.active = obj
     yield from shown(window, "result")
     settings.review_views = True
     review = send(window, "a red garden chair")
