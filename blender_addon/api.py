@@ -6,7 +6,9 @@
 Headless Blender fires no timers, so `wait=True` pumps the events itself.
 """
 
+import contextlib
 import dataclasses
+import json
 import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,14 +16,19 @@ from typing import Any
 
 import bpy
 
+from .core.again import missing_files, request_again
 from .core.errors import AddonError, sentence
+from .core.history import REQUEST_NAME, History, HistoryEntry, read_entry
 from .core.i18n import tr
 from .core.jobs import JobRow, JobState, retry_request, wait_until
-from .core.request import ImageInput, JobOptions, JobRequest, TextInput, approved_request
+from .core.record import request_from_record
+from .core.request import ImageInput, JobOptions, JobRequest, TextInput, VariationInput, approved_request
 from .scene.backend import backend_command
 from .scene.capture import CaptureSettings, capture
 from .scene.folders import user_folder
+from .scene.history import book
 from .scene.pictures import fit_picture
+from .scene.result import is_edited, is_result, obstacle, request_record, without_modifiers
 from .scene.session import session
 from .scene.subject import subject_objects
 from .scene.target import find_replaced, find_sources, make_target
@@ -229,6 +236,205 @@ def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None 
         source_after=target.source_after,
         wait=False,
     )
+
+
+def regenerate(
+    obj: bpy.types.Object,
+    *,
+    seed: int | None = None,
+    context: bpy.types.Context | None = None,
+    wait: bool = False,
+    timeout: float = DEFAULT_TIMEOUT,
+    **changes: Any,
+) -> JobRow:
+    """Make a result again and show it in place of its mesh, which stays as a variant. `changes` are fields of JobOptions.
+
+    Captures that are no longer on the disk are taken anew from the sources.
+
+    Args:
+        seed: Another one than before.
+    Raises:
+        AddonError: INVALID_INPUT, when the object is no result or cannot be changed; INVALID_IMAGE, when its picture is
+            gone; CAPTURE_FAILED, when captures and sources are gone; no backend.
+    """
+    context = context or bpy.context
+    _require_result(obj)
+    command = backend_command(context)
+    seed = obj.mvgamba.seed if seed is None else seed
+    stored = stored_request(obj)
+    target = make_target(context, mode="REPLACE", replaced=obj, shade_smooth=stored.target.shade_smooth)
+    request = request_again(stored, target, seed=seed, **changes)
+    if missing_files(request) or (request.kind == "capture" and not request.views):
+        if request.kind == "image":
+            raise AddonError("INVALID_IMAGE", tr("the picture that this was made from is no longer on the disk"))
+        sources = [bpy.data.objects[name] for name in stored.target.source_names if name in bpy.data.objects]
+        request = _captured_anew(context, request, sources)
+    row = session().submit(request, command, jobs_folder() / request.request_id)
+    return wait_for(row, timeout=timeout) if wait else row
+
+
+def vary(
+    obj: bpy.types.Object,
+    prompt: str,
+    *,
+    strength: float = 0.6,
+    seed: int | None = None,
+    context: bpy.types.Context | None = None,
+    wait: bool = False,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> JobRow:
+    """Change a result by words and show what comes of it in place of its mesh, which stays as a variant.
+
+    The backend changes what it still has of the job; what it has no longer, or what was edited by hand, is captured as it
+    stands.
+
+    Args:
+        strength: 0 keeps the object, 1 forgets it.
+    Raises:
+        AddonError: INVALID_INPUT, when there are no words, or the object is no result or cannot be changed; as `generate`.
+    """
+    context = context or bpy.context
+    _require_result(obj)
+    if not prompt.strip():
+        raise AddonError("INVALID_INPUT", tr("say what the result should become"))
+    command = backend_command(context)
+    stored, own = stored_request(obj), obj.mvgamba
+    options = dataclasses.replace(
+        stored.options, seed=own.seed if seed is None else seed % 2**31, variants=1, review_views=False
+    )
+    label = f"{obj.name}: {prompt}"[:60]
+    if not is_edited(obj.data) and session().knows_job(own.job_id):
+        source = VariationInput(prompt, strength=strength, job_id=own.job_id, asset_name=own.asset_name)
+        request = JobRequest(label, (), options, make_target(context, mode="REPLACE", replaced=obj), source=source)
+    else:
+        target = make_target(context, [obj], mode="REPLACE", replaced=obj)
+        request = JobRequest(label, (), options, target, source=VariationInput(prompt, strength=strength))
+        with without_modifiers(context, obj):
+            request = _captured_anew(context, request, [obj], settings=CaptureSettings(with_depth=False))
+    row = session().submit(request, command, jobs_folder() / request.request_id)
+    return wait_for(row, timeout=timeout) if wait else row
+
+
+def history() -> History:
+    """All results on the disk, newest first. Reads them on the first call; `refresh_history` reads them anew."""
+    if not book().is_read:
+        book().refresh(jobs_folder())
+        book().wait()
+    return book().history
+
+
+def refresh_history(context: bpy.types.Context | None = None) -> None:
+    """Read the results on the disk again, without waiting; captures older than the preferences say are deleted."""
+    addon = (context or bpy.context).preferences.addons.get(__package__)
+    book().refresh(jobs_folder(), days=addon.preferences.keep_days if addon else 0)
+
+
+def place_entry(entry: HistoryEntry, *, context: bpy.types.Context | None = None) -> bpy.types.Object:
+    """Import a result of the history into the open scene: captures where they were taken, all else at the 3D cursor.
+
+    Raises:
+        AddonError: PLACE_FAILED.
+    """
+    context = context or bpy.context
+    try:
+        request = entry.request()
+    except (ValueError, OSError) as error:
+        raise AddonError("PLACE_FAILED", tr("its request cannot be read: {why}").format(why=error)) from error
+    then, is_capture = request.target, request.kind == "capture"
+    target = make_target(
+        context,
+        mode="MATCH" if is_capture else "CURSOR",
+        size=then.size or (0.0 if is_capture else 1.0),
+        size_axis=then.size_axis,
+        use_ground=then.use_ground,
+        shade_smooth=then.shade_smooth,
+        collection_name=then.collection_name if then.collection_name in bpy.data.collections else "",
+    )
+    row = JobRow(
+        dataclasses.replace(request, target=target),
+        JobState.READY,
+        job_id=entry.job_id,
+        result_path=entry.meshes[0],
+        more_result_paths=entry.meshes[1:],
+        facts=entry.facts(),
+    )
+    return session().place(context, row)
+
+
+def views_of(obj: bpy.types.Object) -> tuple[Path, ...]:
+    """Pictures of front, right, back and left that a result was reconstructed from, as far as the disk has them.
+
+    Raises:
+        AddonError: INVALID_INPUT, when there are none.
+    """
+    entry = _entry_of(obj)
+    with contextlib.suppress(ValueError, OSError):
+        views = entry.views(obj.mvgamba.variant) if entry is not None else ()
+        if views:
+            return views
+    raise AddonError("INVALID_INPUT", tr("the views of this result are no longer on the disk"))
+
+
+def preview_of(obj: bpy.types.Object) -> Path | None:
+    """A small picture of a result, if the disk has one."""
+    entry = _entry_of(obj)
+    if entry is None:
+        return None
+    made = entry.folder / f"made_{obj.mvgamba.variant}_00.png"
+    return made if made.is_file() else entry.preview
+
+
+def _entry_of(obj: bpy.types.Object) -> HistoryEntry | None:
+    try:
+        return read_entry(jobs_folder() / (obj.mvgamba.request_id or "-"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def stored_request(obj: bpy.types.Object) -> JobRequest:
+    """The request that a result was made from, with its captures when they are still on the disk.
+
+    Raises:
+        AddonError: INVALID_INPUT, when what the object remembers is damaged.
+    """
+    record, folder = request_record(obj), jobs_folder() / (obj.mvgamba.request_id or "-")
+    try:
+        stored = request_from_record(record)
+        with contextlib.suppress(ValueError, OSError):
+            table = json.loads((folder / REQUEST_NAME).read_text(encoding="utf-8"))
+            stored = request_from_record(table, folder)
+    except ValueError as error:
+        raise AddonError(
+            "INVALID_INPUT", tr('the settings of "{name}" cannot be read').format(name=obj.name)
+        ) from error
+    return stored
+
+
+def _require_result(obj: bpy.types.Object) -> None:
+    if not is_result(obj):
+        raise AddonError("INVALID_INPUT", tr('"{name}" was not made by MVGamba').format(name=obj.name))
+    why = obstacle(obj)
+    if why:
+        raise AddonError("INVALID_INPUT", why)
+
+
+def _captured_anew(
+    context: bpy.types.Context,
+    request: JobRequest,
+    objects: Sequence[bpy.types.Object],
+    *,
+    settings: CaptureSettings | None = None,
+) -> JobRequest:
+    """The request with views of `objects` as they stand now."""
+    if not objects:
+        raise AddonError("CAPTURE_FAILED", tr("the captures are no longer on the disk, and their source is gone"))
+    taken = request.capture
+    if settings is None:
+        settings = CaptureSettings(
+            taken["views"], taken["image_size"], taken["azimuth"], taken["margin"], taken["depth"]
+        )
+    views = capture(context, objects, settings, jobs_folder() / request.request_id).views
+    return dataclasses.replace(request, views=views)
 
 
 def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1 << 20
 """Measured best on loopback, and the most that the contract takes."""
+MOMENT = 0.5
+"""Seconds that a person may be kept waiting by a call that is made where they click."""
 SHORT, LONG = 10.0, 120.0
 """Seconds that a small call and a transfer may take."""
 _CHANNEL_OPTIONS = (
@@ -107,6 +109,16 @@ class GenerationClient:
         )
         with _translated():
             return words_from_proto(self._stub.LookUpWords(message, metadata=self._metadata, timeout=SHORT))
+
+    def knows(self, job_id: str) -> bool:
+        """Whether the server still has a finished job; False too when it does not answer within a moment."""
+        try:
+            with _translated():
+                message = pb.GetJobRequest(job_id=job_id)
+                job = self._stub.GetJob(message, metadata=self._metadata, timeout=MOMENT).job
+                return job.state == pb.JOB_STATE_SUCCEEDED
+        except AddonError:
+            return False
 
     def cancel(self, job_id: str) -> None:
         with _translated():

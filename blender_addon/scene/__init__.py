@@ -1,8 +1,8 @@
 """What the extension does to a Blender file: capture a subject, place a result, carry the jobs between."""
 
-from . import result, rig, session
+from . import history, result, rig, session, variants
 
-MODULES = (result, rig, session)
+MODULES = (result, rig, session, variants, history)
 
 
 def register() -> None:

@@ -5,9 +5,10 @@ the custom property "mvgamba": the job, the variant, the SHA-256 of its geometry
 shows), and the adjustment (turns, size) that is already in its vertices.
 """
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import bpy
 import numpy as np
@@ -111,7 +112,6 @@ class MVGAMBA_PG_result(_Provenance, bpy.types.PropertyGroup):
         subtype="MATRIX",
         default=IDENTITY,
     )
-    has_frame: BoolProperty(name="Has Frame", description="Whether it is known how the file lies in the mesh")
     file_matrix: FloatVectorProperty(
         name="File Matrix",
         description="From the world of the result's file to the axes of the object as delivered",
@@ -295,6 +295,21 @@ def own_mesh(obj: bpy.types.Object) -> bpy.types.Mesh:
     return copy
 
 
+@contextlib.contextmanager
+def without_modifiers(context: bpy.types.Context, obj: bpy.types.Object) -> Iterator[None]:
+    """The viewport shows the bare mesh meanwhile: what is made of it comes under the same modifiers again."""
+    shown = [modifier for modifier in obj.modifiers if modifier.show_viewport]
+    try:
+        for modifier in shown:
+            modifier.show_viewport = False
+        context.view_layer.update()
+        yield
+    finally:
+        for modifier in shown:
+            modifier.show_viewport = True
+        context.view_layer.update()
+
+
 def transform_marked(mesh: bpy.types.Mesh, delta: Matrix, total: Matrix) -> None:
     """Transform the vertices (normals and shape keys with them) without making it an edit of the user."""
     edited = is_edited(mesh)
@@ -333,37 +348,29 @@ def coordinates(mesh: bpy.types.Mesh) -> np.ndarray:
 
 
 def _find_frame(obj: bpy.types.Object, row: JobRow) -> None:
-    """How the file came to lie in the mesh, whatever placing did, so that further variants can be laid the same way."""
-    result = obj.mvgamba
-    result.has_frame = False
-    raw = _positions(row)
-    if raw is None:
-        return
-    matrix = _from_file(raw, obj.data)
-    if matrix is not None:
-        result.has_frame, result.file_matrix = True, to_floats(matrix)
-        result.file_low, result.file_high = raw.min(axis=0), raw.max(axis=0)
+    """How the file came to lie in the mesh, so that further variants can be laid the same way."""
+    result, points = obj.mvgamba, _positions(row)
+    result.file_matrix = to_floats(_file_matrix(obj.data))
+    result.file_low, result.file_high = points.min(axis=0), points.max(axis=0)
 
 
 def _join_frame(obj: bpy.types.Object, row: JobRow) -> None:
     """Lay the mesh that has replaced another exactly as that one, turns included."""
-    raw = _positions(row)
-    if raw is None or not obj.mvgamba.has_frame:
-        return
-    now = _from_file(raw, obj.data)
-    # Views of the object as it stands give a result in the world; placing has fitted that to the object already.
-    in_world = row.request.kind == "variation" and bool(row.request.views)
-    if now is None or in_world:
-        return
-    wanted = lay_matrix(obj, raw.min(axis=0), raw.max(axis=0), is_capture=bool(row.request.views))
-    own_mesh(obj).transform(wanted @ now.inverted_safe(), shape_keys=True)
-    obj.data.update()
+    if row.request.kind == "variation" and row.request.views:
+        return  # views of the object as it stands: it lies in its own place already
+    points = _positions(row)
+    wanted = lay_matrix(obj, points.min(axis=0), points.max(axis=0), is_capture=bool(row.request.views))
+    delta = wanted @ _file_matrix(obj.data).inverted_safe()
+    mesh = own_mesh(obj)
+    mesh.transform(delta, shape_keys=True)
+    if delta.is_negative:
+        mesh.flip_normals()
+    mesh.update()
 
 
-def _from_file(raw: np.ndarray, mesh: bpy.types.Mesh) -> Matrix | None:
-    """As placing has noted it, else as the vertices tell."""
-    noted = mesh.get(FILE_MATRIX)
-    return affine_between(raw, coordinates(mesh)) if noted is None else from_floats(noted)
+def _file_matrix(mesh: bpy.types.Mesh) -> Matrix:
+    """From the file's own coordinates, in Blender's axes, to those of the mesh: importing and placing have noted it."""
+    return from_floats(mesh[FILE_MATRIX])
 
 
 def lay_matrix(obj: bpy.types.Object, low: np.ndarray, high: np.ndarray, *, is_capture: bool) -> Matrix:
@@ -384,29 +391,10 @@ def lay_matrix(obj: bpy.types.Object, low: np.ndarray, high: np.ndarray, *, is_c
     return adjusted(obj) @ from_floats(obj.mvgamba.file_matrix) @ fit
 
 
-def affine_between(points: np.ndarray, others: np.ndarray) -> Matrix | None:
-    """The affine map that takes (N, 3) points to as many others; None when there is none, or they do not tell (a plane)."""
-    if len(points) != len(others) or len(points) < 4:
-        return None
-    center, other_center = points.mean(axis=0), others.mean(axis=0)
-    solution, _, rank, _ = np.linalg.lstsq(points - center, others - other_center, rcond=1e-6)
-    if rank < 3:
-        return None
-    error = np.abs((points - center) @ solution + other_center - others).max()
-    if error > 1e-3 * (np.ptp(others, axis=0).max() or 1.0):
-        return None
-    matrix = np.eye(4)
-    matrix[:3, :3] = solution.T
-    matrix[:3, 3] = other_center - center @ solution
-    return Matrix(matrix.tolist())
-
-
-def _positions(row: JobRow) -> np.ndarray | None:
+def _positions(row: JobRow) -> np.ndarray:
     """(N, 3) of the row's file in Blender's axes."""
-    try:
-        return None if row.result_path is None else points_y_up_to_z_up(read_positions(row.result_path))
-    except AddonError:
-        return None
+    assert row.result_path is not None, "it was just placed"
+    return points_y_up_to_z_up(read_positions(row.result_path))
 
 
 def underside(low: np.ndarray, high: np.ndarray) -> Vector:

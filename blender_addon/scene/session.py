@@ -106,6 +106,17 @@ class Session:
     def _is_answering(self, backend: Backend) -> bool:
         return backend.pid is not None or self.backend_status.is_answering
 
+    def knows_job(self, job_id: str) -> bool:
+        """Whether the running backend still has the result of a job. Waits for its answer half a second at most."""
+        backend = self._backend
+        if not job_id or backend is None or backend.pid is None:
+            return False
+        client = connect(backend.ensure())
+        try:
+            return client.knows(job_id)
+        finally:
+            client.close()
+
     def cancel(self, row: JobRow) -> None:
         """Ask for the end of a job; the row says so at once. A result that waits to be placed is let go."""
         worker = self._workers.get(row.id)

@@ -5,7 +5,6 @@ drivers, animation, collections. Vertex groups and shape keys belong to a mesh i
 """
 
 import logging
-from pathlib import Path
 
 import bpy
 from mathutils import Matrix
@@ -14,7 +13,9 @@ from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..core.jobs import JobRow
 from . import result as results
-from .result import MARK, PROVENANCE, MVGAMBA_PG_variant, adjusted, coordinates, is_edited
+from . import session
+from .importing import import_mesh, mesh_bounds, name_after
+from .result import MARK, PROVENANCE, MVGAMBA_PG_variant, adjusted, is_edited
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +26,21 @@ def keep_variants(context: bpy.types.Context, obj: bpy.types.Object, row: JobRow
     Has the form of what is called after placing.
     """
     results.remember(obj, row)
+    for item in obj.mvgamba.variants:
+        if item.mesh is not None and item.mesh != obj.data and item.mesh.library is None:
+            item.mesh.use_fake_user = True
+            item.is_edited = is_edited(item.mesh)
     _add_shown(obj, is_edited=False)
     for k, path in enumerate(row.more_result_paths, start=1):
         try:
-            mesh = import_mesh(context, path)
+            part = import_mesh(context, path, shade_smooth=row.request.target.shade_smooth)
         except AddonError as error:
             log.warning("variant %d of %s is left out: %s", k + 1, row.request.label, error.message)
             continue
-        mesh.name = f"{obj.name} {k + 1}"
-        points = coordinates(mesh)
-        low, high = points.min(axis=0), points.max(axis=0)
-        if obj.mvgamba.has_frame:
-            mesh.transform(results.lay_matrix(obj, low, high, is_capture=bool(row.request.views)))
-        else:
-            mesh.transform(_onto(obj.data, mesh))
-        _smooth_like(mesh, obj.data)
+        mesh = part.data
+        bpy.data.objects.remove(part)
+        name_after(mesh, f"{obj.name} {k + 1}")
+        mesh.transform(results.lay_matrix(obj, *mesh_bounds(mesh), is_capture=bool(row.request.views)))
         mesh.update()
         item = obj.mvgamba.variants.add()
         results.write_provenance(item, obj, row, k)
@@ -117,37 +118,6 @@ def clear(obj: bpy.types.Object) -> int:
     return len(meshes)
 
 
-def import_mesh(context: bpy.types.Context, path: Path) -> bpy.types.Mesh:
-    """The mesh of a GLB in the axes of Blender's world, with its material; nothing else stays in the file.
-
-    Raises:
-        AddonError: PLACE_FAILED.
-    """
-    before = set(bpy.data.objects)
-    selected, active = list(context.selected_objects), context.view_layer.objects.active
-    try:
-        bpy.ops.import_scene.gltf(filepath=str(path), merge_vertices=False)
-    except (RuntimeError, AttributeError) as error:
-        raise AddonError("PLACE_FAILED", tr("{name} cannot be read").format(name=path.name)) from error
-    finally:
-        new = [obj for obj in bpy.data.objects if obj not in before]
-        context.view_layer.update()
-        found = [(obj.data, obj.matrix_world.copy()) for obj in new if obj.type == "MESH"]
-        for obj in new:
-            bpy.data.objects.remove(obj)
-        for obj in selected:
-            obj.select_set(True)
-        context.view_layer.objects.active = active
-    if len(found) != 1:
-        for mesh, _ in found:
-            bpy.data.meshes.remove(mesh)
-        raise AddonError("PLACE_FAILED", tr("{name} holds {count} meshes").format(name=path.name, count=len(found)))
-    mesh, matrix = found[0]
-    mesh.transform(matrix)
-    mesh.update()
-    return mesh
-
-
 def _add_shown(obj: bpy.types.Object, *, is_edited: bool) -> int:
     item = obj.mvgamba.variants.add()
     for name in PROVENANCE:
@@ -201,21 +171,6 @@ def _is_identity(matrix: Matrix) -> bool:
     return all(abs(matrix[i][j] - (i == j)) < 1e-6 for i in range(4) for j in range(4))
 
 
-def _onto(mesh: bpy.types.Mesh, other: bpy.types.Mesh) -> Matrix:
-    """Lays `other` with its underside on that of `mesh`, as long along its longest side."""
-    a, b = coordinates(mesh), coordinates(other)
-    longest = float((b.max(axis=0) - b.min(axis=0)).max())
-    factor = float((a.max(axis=0) - a.min(axis=0)).max()) / longest if longest > 0 else 1.0
-    to, at = (results.underside(points.min(axis=0), points.max(axis=0)) for points in (a, b))
-    return Matrix.Translation(to) @ Matrix.Scale(factor, 4) @ Matrix.Translation(-at)
-
-
-def _smooth_like(mesh: bpy.types.Mesh, other: bpy.types.Mesh) -> None:
-    """Shade a variant as placing has shaded the first."""
-    smooth = bool(other.polygons) and all(polygon.use_smooth for polygon in other.polygons[:16])
-    mesh.polygons.foreach_set("use_smooth", [smooth] * len(mesh.polygons))
-
-
 def _remove_unused(material: bpy.types.Material) -> None:
     """A material and its pictures, when nothing else shows them."""
     if material.users or material.library is not None:
@@ -226,3 +181,11 @@ def _remove_unused(material: bpy.types.Material) -> None:
     for image in images:
         if image.users == 0 and image.library is None:
             bpy.data.images.remove(image)
+
+
+def register() -> None:
+    session.after_placing.append(keep_variants)
+
+
+def unregister() -> None:
+    session.after_placing.remove(keep_variants)

@@ -4,10 +4,12 @@ import bpy
 
 from ..core.i18n import use_translator
 from . import (
+    assets,
     backend,
     capture,
     capture_preview,
     diagnostics,
+    history,
     images,
     jobs,
     main,
@@ -33,12 +35,14 @@ MODULES = (
     images,
     main,
     jobs,
+    assets,
     result,
     rig,
     rig_overlay,
     capture_preview,
     capture,
     placement,
+    history,
     backend,
     setup,
     diagnostics,

@@ -132,6 +132,13 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         description="Offer to generate when a picture is dropped on a 3D View, beside what Blender itself offers",
         default=False,
     )
+    keep_days: IntProperty(
+        name="Keep Captures",
+        description="Days after which captures of old jobs are deleted at the start, results stay, 0 keeps all",
+        default=30,
+        min=0,
+        max=3650,
+    )
     show_advanced: BoolProperty(name="Advanced", description="Show settings that are rarely needed", default=False)
 
     def draw(self, context: bpy.types.Context) -> None:
@@ -146,6 +153,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         else:
             self._draw_remote(layout, context)
         draw_status_box(layout, context)
+        layout.prop(self, "keep_days")
         layout.prop(self, "use_drop")
         layout.prop(self, "log_level")
         layout.prop(self, "show_advanced")

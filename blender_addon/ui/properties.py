@@ -348,9 +348,22 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
         )
 
 
+class MVGAMBA_PG_history_row(bpy.types.PropertyGroup):
+    """One result on the disk, by the name of its prompt."""
+
+    request_id: StringProperty(name="Request", description="Identity of the request, and name of its folder")
+    detail: StringProperty(name="Detail", description="When it was made, in UTC")
+
+
 class MVGAMBA_PG_state(bpy.types.PropertyGroup):
     """What the panels show just now. Never saved: a state of yesterday would be a lie."""
 
+    history: CollectionProperty(
+        type=MVGAMBA_PG_history_row, name="History", description="Results on the disk", options={"SKIP_SAVE"}
+    )
+    active_history: IntProperty(
+        name="Active Result", description="Row of the history that is selected", min=0, options={"SKIP_SAVE"}
+    )
     show_cameras: BoolProperty(
         name="Show Cameras",
         description="Draw in the 3D View where the pictures would be taken from",
@@ -372,7 +385,7 @@ class MVGAMBA_PG_state(bpy.types.PropertyGroup):
     )
 
 
-CLASSES = (MVGAMBA_PG_image, MVGAMBA_PG_settings, MVGAMBA_PG_state)
+CLASSES = (MVGAMBA_PG_image, MVGAMBA_PG_settings, MVGAMBA_PG_history_row, MVGAMBA_PG_state)
 
 
 def register() -> None:

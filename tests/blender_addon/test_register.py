@@ -69,7 +69,7 @@ def test_labels_and_tooltips_read_as_blenders_own(addon):
     wrong = []
     for cls in classes_of(addon):
         words = getattr(cls, "bl_label", "").replace("&", "").split()
-        if any(word[0].islower() and word not in ("as", "on", "with") for word in words):
+        if any(word[0].islower() and word not in ("as", "on", "to", "with") for word in words):
             wrong.append(f"label {cls.bl_label!r}")
         if "_OT_" in cls.__name__ and (not cls.bl_description or cls.bl_description.endswith(".")):
             wrong.append(f"tooltip of {cls.bl_idname}")

@@ -1,6 +1,5 @@
 """Results that remember how they were made, and the further meshes of their object."""
 
-import dataclasses
 import json
 import math
 
@@ -31,39 +30,42 @@ def result(addon):
 
 
 @pytest.fixture
-def place(addon, variants, tmp_path):
+def place(addon, scene, tmp_path):
     """Places a job of several results, each a box `scale` times as large; made-up ones stand at the cursor."""
 
-    def place(*scales, capture_of=None, seed=41, name="barrel"):
-        facts = addon.module("core.facts").ResultFacts
+    def place(*scales, capture_of=None, instead_of=None, spoilt=None):
         paths = []
         for scale in scales:
             points = CORNERS * scale
             if capture_of is not None:
                 points = points + np.array(capture_of.matrix_world.translation)
-            path = tmp_path / f"{name}_{len(list(tmp_path.iterdir()))}.glb"
+            path = tmp_path / f"barrel_{len(list(tmp_path.iterdir()))}.glb"
             paths.append(props.write_glb(path, addon.axes.points_z_up_to_y_up(points), FACES))
+        if spoilt is not None:
+            paths[spoilt].write_bytes(b"not a glb")
+        place_where = {"location": (0.0, 0.0, 0.0), "size": 1.5, "mode": "CURSOR"}
+        if instead_of is not None:
+            place_where = {"mode": "REPLACE", "replaced": instead_of}
+        elif capture_of is not None:
+            place_where = {"mode": "MATCH"}
+        sources = [capture_of] if capture_of is not None and instead_of is None else []
         request = addon.request.JobRequest(
-            name,
+            "barrel",
             () if capture_of is None else (object(),),
-            addon.request.JobOptions(seed=seed, variants=len(scales)),
-            addon.request.Target(
-                bpy.context.scene.name,
-                "",
-                () if capture_of is None else (capture_of.name,),
-                () if capture_of is None else (capture_of.session_uid,),
-                **({} if capture_of else {"mode": "CURSOR", "location": (0.0, 0.0, 0.0), "size": 1.5}),
-            ),
+            addon.request.JobOptions(seed=41, variants=len(scales)),
+            addon.module("scene.target").make_target(bpy.context, sources, **place_where),
             {"views": 8},
             source=None if capture_of else addon.request.TextInput("a weathered oak barrel"),
         )
         row = addon.jobs.JobRow(request, job_id="jobs/7", result_path=paths[0], more_result_paths=tuple(paths[1:]))
         row.facts = tuple(
-            facts(f"mesh_{k + 1}.glb" if k else "mesh.glb", seed + k, "starter", "rays", "starter 1a2b", "0.1.0")
+            addon.module("core.facts").ResultFacts(
+                f"mesh_{k + 1}.glb" if k else "mesh.glb", 41 + k, "starter", "rays", "starter 1a2b", "0.1.0"
+            )
             for k in range(len(scales))
         )
-        obj = addon.place.place_result(bpy.context, paths[0], request, job_id="jobs/7")
-        variants.keep_variants(bpy.context, obj, row)
+        obj = addon.session().place(bpy.context, row)
+        assert row.note == ""
         bpy.context.view_layer.update()
         return obj
 
@@ -300,26 +302,32 @@ def test_reset_keeps_what_was_edited_by_hand(place, result):
     assert result.is_edited(obj.data)
 
 
-def test_a_mesh_that_replaces_a_result_is_laid_as_that_one_and_joins_its_variants(
-    addon, place, variants, result, tmp_path
-):
+@pytest.mark.parametrize("scale", [(1, 1, 1), (2, 1, 0.5), (-1, 1, 1)])
+def test_a_mesh_that_replaces_a_result_lies_as_that_one_and_joins_its_variants(addon, place, variants, result, scale):
     obj = place(1.0)
     result.adjust(obj, Matrix.Rotation(math.pi / 2, 4, "Z"))
     obj.mvgamba.size = 3.0
-    before, group = bounds(obj), obj.mvgamba.group_id
-    path = props.write_glb(tmp_path / "new.glb", addon.axes.points_z_up_to_y_up(CORNERS * 9), FACES)
-    # What placing does when it replaces: it swaps the mesh, fitted in its own way, and keeps the object.
-    request = dataclasses.replace(
-        addon.module("core.record").request_from_record(obj.mvgamba.settings_json), request_id="again"
-    )
-    old, obj.data = obj.data, variants.import_mesh(bpy.context, path)
-    obj.data.transform(Matrix.Scale(0.01, 4))
-    row = addon.jobs.JobRow(request, job_id="jobs/8", result_path=path)
-    variants.keep_variants(bpy.context, obj, row)
+    obj.scale, obj.rotation_euler = scale, (0.1, 0.2, 0.3)
+    before, group, old = bounds(obj), obj.mvgamba.group_id, obj.data
+    assert place(9.0, 4.0, instead_of=obj) == obj
     np.testing.assert_allclose(bounds(obj), before, atol=1e-4)
-    assert (obj.mvgamba.job_id, obj.mvgamba.group_id, variants.count(obj)) == ("jobs/8", group, 2)
+    assert obj.mvgamba.group_id == group != obj.mvgamba.request_id and variants.count(obj) == 3
+    assert old.use_fake_user and obj.data != old and not result.is_edited(obj.data)
+    outward = [(f.center - obj.data.polygons[0].center).dot(f.normal) for f in obj.data.polygons]
+    was = [(f.center - old.polygons[0].center).dot(f.normal) for f in old.polygons]
+    np.testing.assert_allclose(outward, was, atol=1e-4)
     variants.step(obj, 1)
-    assert obj.data == old and obj.mvgamba.job_id == "jobs/7"
+    np.testing.assert_allclose(bounds(obj), before, atol=1e-4)
+    variants.step(obj, 1)
+    assert obj.data == old and obj.mvgamba.request_id == group
+
+
+def test_a_result_that_was_captured_again_is_laid_exactly_as_before(place, variants):
+    source = props.add_cube(matrix=ODD)
+    obj = place(1.0, capture_of=source)
+    place(1.1, capture_of=source, instead_of=obj)
+    at = np.array(ODD.translation)
+    np.testing.assert_allclose(bounds(obj), [at, at + 1.1 * np.array([1, 2, 3])], atol=1e-5)
 
 
 def test_linked_results_say_why_they_cannot_be_changed(place, variants, result, tmp_path):
@@ -343,11 +351,8 @@ def test_a_result_with_one_variant_says_so(addon, place, variants):
         variants.step(place(1.0), 1)
 
 
-def test_a_variant_that_cannot_be_read_is_left_out(addon, place, variants, tmp_path):
-    obj = place(1.0)
-    broken = tmp_path / "broken.glb"
-    broken.write_bytes(b"not a glb")
-    before = sorted(item.name for item in [*bpy.data.objects, *bpy.data.meshes])
-    with pytest.raises(addon.errors.AddonError):
-        variants.import_mesh(bpy.context, broken)
-    assert sorted(item.name for item in [*bpy.data.objects, *bpy.data.meshes]) == before and obj.data is not None
+def test_a_variant_that_cannot_be_read_is_left_out(place, variants):
+    obj = place(1.0, 2.0, 3.0, spoilt=1)
+    assert [item.variant for item in obj.mvgamba.variants] == [0, 2]
+    assert variants.step(obj, 1) == 1 and obj.mvgamba.seed == 43
+    assert [o for o in bpy.data.objects if o.type == "MESH"] == [obj] and len(bpy.data.meshes) == 2
