@@ -291,8 +291,8 @@ class SetupRunner:
         """Take up what the files of this folder say, such as a set-up that outlived the last Blender."""
         self.folder = folder
         self.progress = progress_of(folder)
-        self._is_news = True
         if self.progress.is_running:
+            self._is_news = True
             self._begin("mvgamba-setup-watch", self._watch)
 
     def examine(self, folder: Path) -> None:

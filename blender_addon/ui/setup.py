@@ -223,17 +223,19 @@ def adopt_backend(command: tuple[str, ...]) -> None:
     own = own_preferences(bpy.context)
     if own is not None and command:
         own.backend_path = command[0]
-        own.backend_mode = "LOCAL"
         bpy.context.preferences.is_dirty = True
 
 
 def _take_up() -> None:
     """A set-up of an earlier Blender may have ended, or still run."""
     folder = setup_folder(bpy.context)
+    setup = session().setup
     if folder.is_dir():
-        session().setup.attach(folder)
+        setup.attach(folder)
     if needs_first_run(bpy.context):
-        session().setup.examine(folder)
+        adopt_backend(tuple(setup.progress.state.command))  # it may have ended after Blender did
+    if needs_first_run(bpy.context):
+        setup.examine(folder)
     session().start_timer()
 
 

@@ -22,7 +22,16 @@ pytestmark = [
     pytest.mark.skipif(extension.backend_command() is None, reason="no mvgamba-backend: set MVGAMBA_BACKEND"),
 ]
 
-CHANGED = ("backend_mode", "backend_path", "backend_arguments", "port", "data_folder", "idle_minutes", "log_level")
+CHANGED = (
+    "backend_mode",
+    "start_mode",
+    "backend_path",
+    "backend_arguments",
+    "port",
+    "data_folder",
+    "idle_minutes",
+    "log_level",
+)
 CHANGED += ("remote_address", "remote_tls", "remote_ca_file", "remote_token", "remote_hosts")
 CHANGED += ("setup_folder", "setup_package", "setup_wheels", "setup_python")
 
@@ -167,6 +176,14 @@ def is_alive(pid):
     except OSError:
         return False
     return True
+
+
+def test_it_may_start_with_blender(addon, preferences, ui):
+    ui.backend._start_with_blender()
+    assert addon.session().backend_pid is None, "not unless it was asked for"
+    preferences.start_mode = "BLENDER"
+    ui.backend._start_with_blender()
+    assert wait(addon, lambda: ui.backend.current_status(bpy.context).word == "Ready")
 
 
 def test_settings_become_arguments(addon, preferences):
@@ -413,6 +430,18 @@ def test_set_up_makes_a_backend_that_jobs_use(addon, preferences, nothing, ui, m
     assert not ui.setup.needs_first_run(bpy.context) and bpy.ops.mvgamba.backend_update.poll()
     row = end_of(addon, make())
     assert row.state is addon.jobs.JobState.PLACED, row.text
+    made = own().backend_path
+    # a Blender that was closed meanwhile finds it, but takes nobody's choice away
+    own().backend_path = ""
+    ui.setup._take_up()
+    assert own().backend_path == made
+    own().backend_path = str(tmp_path / "chosen")
+    (tmp_path / "chosen").write_text("#!/bin/sh\n")
+    (tmp_path / "chosen").chmod(0o755)
+    addon.module("ui.preferences").check_backend()
+    ui.setup._take_up()
+    addon.session().pump()
+    assert own().backend_path == str(tmp_path / "chosen")
 
 
 BACKEND = extension.backend_command() or []
