@@ -263,12 +263,14 @@ def regenerate(
     seed = obj.mvgamba.seed if seed is None else seed
     stored = stored_request(obj)
     target = make_target(context, mode="REPLACE", replaced=obj, shade_smooth=stored.target.shade_smooth)
+    # Known by name, so that they can be captured again; identifiers of another run of Blender may be anybody's.
+    sources = tuple(name for name in stored.target.source_names if name != obj.name)
+    target = dataclasses.replace(target, source_names=sources, source_uids=(0,) * len(sources))
     request = request_again(stored, target, seed=seed, **changes)
     if missing_files(request) or (request.kind == "capture" and not request.views):
         if request.kind == "image":
             raise AddonError("INVALID_IMAGE", tr("the picture that this was made from is no longer on the disk"))
-        sources = [bpy.data.objects[name] for name in stored.target.source_names if name in bpy.data.objects]
-        request = _captured_anew(context, request, sources)
+        request = _captured_anew(context, request, find_sources(target))
     row = session().submit(request, command, jobs_folder() / request.request_id)
     return wait_for(row, timeout=timeout) if wait else row
 
@@ -434,7 +436,7 @@ def _captured_anew(
             taken["views"], taken["image_size"], taken["azimuth"], taken["margin"], taken["depth"]
         )
     views = capture(context, objects, settings, jobs_folder() / request.request_id).views
-    return dataclasses.replace(request, views=views)
+    return dataclasses.replace(request, views=views, capture={**taken, "anew": True})
 
 
 def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:

@@ -20,6 +20,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ class HistoryEntry:
     kind: str
     """capture, text, image or variation."""
     created: str
-    """UTC, as 2026-11-21T17:58:42Z."""
+    """UTC, as 2026-11-21T17:58:42.125+00:00."""
     seed: int
     job_id: str
     meshes: tuple[Path, ...]
@@ -120,7 +121,7 @@ def write_entry(
             "label": request.label,
             "prompt": getattr(request.source, "prompt", ""),
             "kind": request.kind,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "seed": facts[0].seed if facts and facts[0].seed is not None else request.options.seed,
             "job_id": job_id,
             "meshes": [path.name for path in meshes],

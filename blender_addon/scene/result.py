@@ -359,7 +359,9 @@ def _join_frame(obj: bpy.types.Object, row: JobRow) -> None:
     if row.request.kind == "variation" and row.request.views:
         return  # views of the object as it stands: it lies in its own place already
     points = _positions(row)
-    wanted = lay_matrix(obj, points.min(axis=0), points.max(axis=0), is_capture=bool(row.request.views))
+    # Since its first capture the source may have moved; then only size and foot are the same.
+    is_capture = bool(row.request.views) and not row.request.capture.get("anew")
+    wanted = lay_matrix(obj, points.min(axis=0), points.max(axis=0), is_capture=is_capture)
     delta = wanted @ _file_matrix(obj.data).inverted_safe()
     mesh = own_mesh(obj)
     mesh.transform(delta, shape_keys=True)

@@ -109,8 +109,8 @@ class Session:
     def knows_job(self, job_id: str) -> bool:
         """Whether the running backend still has the result of a job. Waits for its answer half a second at most."""
         backend = self._backend
-        if not job_id or backend is None or backend.pid is None:
-            return False
+        if not job_id or backend is None or (isinstance(backend, BackendProcess) and backend.pid is None):
+            return False  # it is not started for a question
         client = connect(backend.ensure())
         try:
             return client.knows(job_id)
