@@ -19,6 +19,7 @@ from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from .preferences import found_command, is_backend_found
 from .sidebar import Sidebar
+from .wrapped import draw_text
 
 STATE_ICONS = {
     BackendState.NOT_INSTALLED: "IMPORT",
@@ -108,7 +109,7 @@ def draw_hint(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The hint with the buttons that help; nothing when there is nothing to say."""
     text = hint(context)
     if text:
-        layout.label(text=text, icon="INFO", translate=False)
+        draw_text(layout, text, icon="INFO")
         draw_buttons(layout, problem_of(context))
 
 
@@ -132,14 +133,14 @@ def draw_status_box(layout: bpy.types.UILayout, context: bpy.types.Context) -> N
     status, setup = current_status(context), session().setup
     box = layout.box()
     row = box.row()
-    row.label(text=status.text, icon=STATE_ICONS[status.state], translate=False)
+    draw_text(row, status.text, icon=STATE_ICONS[status.state])
     for line in status.lines:
-        box.label(text=line, translate=False)
+        draw_text(box, line)
     if setup.is_running:
         box.progress(factor=setup.progress.fraction, text=setup.progress.text)
         box.operator("mvgamba.setup_cancel")
     elif setup.progress.text and not is_remote_chosen(context):
-        box.label(text=setup.progress.text, icon="INFO", translate=False)
+        draw_text(box, setup.progress.text, icon="INFO")
     draw_buttons(box, problem_of(context))
     row = box.row(align=True)
     if is_remote_chosen(context):

@@ -15,6 +15,7 @@ from .images import FILTER
 from .previews import icon_of, refresh
 from .remedies import draw_remedies
 from .sidebar import Sidebar
+from .wrapped import draw_text
 
 
 class _RowOperator(bpy.types.Operator):
@@ -206,11 +207,11 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow) -> None:
     if row.state in (JobState.RUNNING, JobState.DOWNLOADING):
         box.progress(factor=row.fraction, text=row.text)
     else:
-        box.label(text=row.text, translate=False)
+        draw_text(box, row.text)
     if row.is_active or row.state is JobState.VIEWS_READY:
         draw_pictures(box, row)
     for text in row.log_lines[-2:]:
-        box.label(text=text, icon="INFO", translate=False)
+        draw_text(box, text, icon="INFO")
     if row.state is JobState.FAILED:
         draw_remedies(box, row)
     elif row.state is JobState.CANCELLED:

@@ -21,6 +21,7 @@ from .backend import obstacle as backend_obstacle
 from .images import draw_images, edited_image
 from .setup import draw_first_run, needs_first_run
 from .sidebar import Sidebar
+from .wrapped import draw_text
 
 log = logging.getLogger(__name__)
 
@@ -329,7 +330,7 @@ def draw_made_up(layout: bpy.types.UILayout, context: bpy.types.Context, source:
     row.prop(settings, "prompt", text="", placeholder=tr("Prompt"))
     note = session().words.note(settings.prompt)
     if note:
-        layout.label(text=note, icon="INFO", translate=False)
+        draw_text(layout, note, icon="INFO")
 
 
 def draw_common(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -354,7 +355,7 @@ def draw_generate(layout: bpy.types.UILayout, context: bpy.types.Context, source
     column.scale_y = 1.4
     column.operator("mvgamba.generate", text=button_text(context, source), translate=False)
     if why and why != hint(context):
-        layout.label(text=why, icon="INFO", translate=False)
+        draw_text(layout, why, icon="INFO")
     draw_hint(layout, context)
 
 

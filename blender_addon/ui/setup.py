@@ -14,6 +14,7 @@ from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from .backend import is_remote_chosen
 from .preferences import found_command, is_backend_found
+from .wrapped import draw_text
 
 
 def needs_first_run(context: bpy.types.Context) -> bool:
@@ -28,17 +29,17 @@ def draw_first_run(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
     box.label(text=tr("MVGamba needs its backend"), icon="INFO")
     column = box.column(align=True)
     for line in needs():
-        column.label(text=line, translate=False)
+        draw_text(column, line)
     column = box.column(align=True)
     if setup.machine is not None:
         for line in setup.machine.lines:
-            column.label(text=line, icon="DOT", translate=False)
+            draw_text(column, line, icon="DOT")
     if setup.is_running:
         box.progress(factor=setup.progress.fraction, text=setup.progress.text)
         box.operator("mvgamba.setup_cancel")
         return
     if setup.progress.text:
-        box.label(text=setup.progress.text, icon="ERROR", translate=False)
+        draw_text(box, setup.progress.text, icon="ERROR")
         box.operator("mvgamba.open_log")
     column = box.column()
     column.scale_y = 1.4
@@ -128,10 +129,10 @@ class MVGAMBA_OT_backend_setup(_SetupOperator):
         layout, own, setup = self.layout, own_preferences(context), session().setup
         column = layout.column(align=True)
         for line in needs():
-            column.label(text=line, translate=False)
+            draw_text(column, line)
         if setup.machine is not None:
             for line in setup.machine.lines:
-                column.label(text=line, icon="DOT", translate=False)
+                draw_text(column, line, icon="DOT")
         if own is not None:
             layout.use_property_split = True
             for name in ("setup_folder", "setup_package", "setup_wheels"):
