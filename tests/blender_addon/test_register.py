@@ -64,33 +64,6 @@ def classes_of(addon):
         yield from getattr(module, "CLASSES", ())
 
 
-def test_labels_and_tooltips_read_as_blenders_own(addon):
-    """Title case without a final period; a tooltip that says more than the label; an entry for each choice."""
-    wrong = []
-    for cls in classes_of(addon):
-        words = getattr(cls, "bl_label", "").replace("&", "").split()
-        if any(word[0].islower() and word not in ("as", "on", "to", "with") for word in words):
-            wrong.append(f"label {cls.bl_label!r}")
-        if "_OT_" in cls.__name__ and (not cls.bl_description or cls.bl_description.endswith(".")):
-            wrong.append(f"tooltip of {cls.bl_idname}")
-    groups = [t.bl_rna.properties["mvgamba"] for t in (bpy.types.Scene, bpy.types.Object, bpy.types.WindowManager)]
-    for group in groups:
-        for prop in group.fixed_type.properties:
-            if prop.identifier in ("rna_type", "name"):
-                continue
-            if not prop.description or prop.description.endswith(".") or prop.description == prop.name:
-                wrong.append(f"tooltip of {prop.identifier}")
-            if prop.type == "ENUM":
-                wrong += [f"entry {item.identifier}" for item in prop.enum_items if not item.description]
-    assert not wrong
-
-
-def test_lengths_and_angles_have_units(addon):
-    properties = bpy.types.Scene.bl_rna.properties["mvgamba"].fixed_type.properties
-    assert properties["capture_azimuth"].subtype == "ANGLE"
-    assert properties["capture_margin"].subtype == "FACTOR"
-
-
 def test_settings_become_a_capture_and_options(addon, scene):
     settings = scene.mvgamba
     settings.capture_views, settings.quality, settings.seed, settings.texture_size = "12", "DRAFT", 9, "2048"
