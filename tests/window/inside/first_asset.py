@@ -14,6 +14,7 @@ PROMPT = "a red wooden barrel"
 
 
 def steps(window: Window) -> Iterator[float]:
+    window.use_theme(window.options.get("theme", "Blender_Dark"))
     began = last = time.monotonic()
     took: dict[str, float] = {}
 
@@ -62,8 +63,12 @@ def steps(window: Window) -> Iterator[float]:
         quality=settings.quality,
         faces=sum(len(obj.data.polygons) for obj in results),
     )
-    window.view.spaces.active.shading.type = "MATERIAL"
+    window.ask("screenshot", name="as_it_is")
+    window.view.spaces.active.shading.color_type = "TEXTURE"
+    for obj in bpy.context.scene.objects:
+        obj.select_set(obj in results)
+        obj.hide_set(obj not in results)
     with window.override():
         bpy.ops.view3d.view_selected()
-    yield 8.0
+    yield 3.0
     window.ask("screenshot", name="placed")

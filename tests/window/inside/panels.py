@@ -20,6 +20,8 @@ def steps(window: Window) -> Iterator[float]:
     yield from window.open_sidebar()
     if window.options.get("open"):
         yield from sources(window, "open")
+        yield from cameras(window)
+        yield from preferences(window)
     else:
         yield from sources(window, "source")
         yield from obstacles(window)
@@ -125,6 +127,42 @@ def send(window: Window, prompt: str, script: str = "") -> Any:
         bpy.ops.mvgamba.generate()
     bpy.context.scene.mvgamba.prompt = prompt
     return window.module("scene.session").session().board.rows[0]
+
+
+def cameras(window: Window) -> Iterator[float]:
+    """The cameras of a capture over the view, their small pictures, and the rig made real."""
+    bpy.context.scene.mvgamba.source = "CAPTURE"
+    window.view.spaces.active.overlay.show_overlays = True
+    bpy.context.window_manager.mvgamba.show_cameras = True
+    with window.override():
+        bpy.ops.view3d.view_selected()
+        bpy.ops.view3d.zoom(delta=-8)
+        bpy.ops.mvgamba.capture_preview()
+    yield 6.0
+    window.ask("screenshot", name="cameras", box=window.box("WINDOW"))
+    with window.override():
+        bpy.ops.mvgamba.rig_add()
+    yield 2.0
+    window.ask("screenshot", name="rig", box=window.box("WINDOW"))
+
+
+def preferences(window: Window) -> Iterator[float]:
+    """The page of the extension in Blender's preferences."""
+    area = window.view
+    area.type = "PREFERENCES"
+    bpy.context.preferences.active_section = "ADDONS"
+    bpy.context.window_manager.addon_search = "MVGamba"
+    with bpy.context.temp_override(window=window.main, area=area):
+        bpy.ops.preferences.addon_expand(module=EXTENSION)
+    area.tag_redraw()
+    yield 2.0
+    height = window.main.height
+    window.ask(
+        "screenshot",
+        name="preferences",
+        box=(area.x, height - area.y - area.height, area.x + area.width, height - area.y),
+    )
+    area.type = "VIEW_3D"
 
 
 def image_editor(window: Window) -> Iterator[float]:

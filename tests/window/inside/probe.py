@@ -67,7 +67,7 @@ class Probe:
             "ticks": len(self.times),
             "gap_ms": _percentiles([gap[0] for gap in gaps]),
             "gap_without_view_redraw_ms": _percentiles([gap[0] for gap in quiet]),
-            "largest": [{"ms": round(1e3 * gap), "ran": self._ran_between(begin, end)} for gap, begin, end in gaps[:8]],
+            "largest": [{"ms": round(1e3 * gap), "ran": self.ran_between(begin, end)} for gap, begin, end in gaps[:8]],
             "view_redraw_ms": _summary([end - begin for begin, end, name in self.calls if name == _REDRAW]),
             "panel_draw_ms": {name: _summary(values) for name, values in sorted(self.draws.items())},
             "pump_ms": _summary(self.durations("Session.pump")),
@@ -77,7 +77,7 @@ class Probe:
         """Seconds of the longer calls of this name."""
         return [end - begin for begin, end, called in self.calls if called.endswith(name)]
 
-    def _ran_between(self, begin: float, end: float) -> list[str]:
+    def ran_between(self, begin: float, end: float) -> list[str]:
         """What took most of a gap, longest first."""
         inside = [
             (min(end, call_end) - max(begin, call_begin), name)
@@ -85,7 +85,7 @@ class Probe:
             if call_begin < end and call_end > begin
         ]
         inside.sort(reverse=True)
-        names = [f"{name} {1e3 * seconds:.0f} ms" for seconds, name in inside[:6]]
+        names = [f"{name} {1e3 * seconds:.0f} ms" for seconds, name in inside[:10]]
         return names or ["nothing of the extension"]
 
     def _tick(self) -> float:
