@@ -24,9 +24,10 @@ from .core.jobs import JobRow, JobState, retry_request, wait_until
 from .core.record import request_from_record
 from .core.request import ImageInput, JobOptions, JobRequest, TextInput, VariationInput, approved_request
 from .scene.backend import backend_command
-from .scene.capture import CaptureSettings, capture
+from .scene.capture import Capture, CaptureSettings, capture
 from .scene.folders import user_folder
 from .scene.history import book
+from .scene.own_cameras import few_cameras_warning
 from .scene.pictures import fit_picture
 from .scene.result import is_edited, is_result, obstacle, request_record, without_modifiers
 from .scene.session import session
@@ -121,7 +122,19 @@ def generate(
         draft.request_id,
     )
     row = session().submit(request, command, jobs_folder() / draft.request_id, render=taken.render)
+    row.log_lines += _capture_notes(taken)
     return wait_for(row, timeout=timeout) if wait else row
+
+
+def _capture_notes(taken: Capture) -> list[str]:
+    """What a person should know of a capture, though it went well."""
+    notes = []
+    if taken.left_out:
+        notes.append(
+            tr("Not captured, because volumes have no surface: {names}").format(names=", ".join(taken.left_out))
+        )
+    warning = few_cameras_warning(len(taken.views))
+    return [*notes, warning] if warning else notes
 
 
 def generate_from(
@@ -179,6 +192,8 @@ def retry(row: JobRow, *, context: bpy.types.Context | None = None, **changes: A
     """Send an ended job again with the views it had; `changes` are fields of JobOptions."""
     request = retry_request(row.request, **changes)
     render = row.render if row.render is not None and row.render.is_pending else None
+    if render is None and not all(path.is_file() for path in request.files()):
+        raise AddonError("CAPTURE_FAILED", tr("the pictures of this job are no longer on the disk"))
     command = backend_command(context or bpy.context)
     return session().submit(request, command, jobs_folder() / request.request_id, render=render)
 

@@ -63,7 +63,7 @@ def _read_depth(path: Path, size: int) -> np.ndarray:
 def main(stage: str, shots: str) -> None:
     """Take all shots of a file, and say on the standard output when one is there."""
     if hasattr(os, "nice"):
-        os.nice(10)  # the user's Blender goes first
+        os.nice(5)  # the user's Blender goes first
     with bpy.data.libraries.load(stage) as (source, target):
         target.scenes = source.scenes
     for number, shot in enumerate(json.loads(Path(shots).read_text(encoding="utf-8")), start=1):

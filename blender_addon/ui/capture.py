@@ -80,12 +80,14 @@ def draw_cameras(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
         if warning:
             layout.label(text=warning, icon="ERROR", translate=False)
     row = layout.row(align=True)
-    row.prop(context.window_manager.mvgamba, "show_cameras", toggle=True, icon="OVERLAY")
+    row.use_property_split = False  # the label would leave too little room for the buttons
+    row.prop(context.window_manager.mvgamba, "show_cameras", toggle=True)
     if selected_rig(context) is None:
-        row.operator("mvgamba.rig_add", icon="ADD")
+        row.operator("mvgamba.rig_add")
     else:
-        row.operator("mvgamba.rig_fit", text=tr("Fit"), icon="FULLSCREEN_EXIT")
-        row.operator("mvgamba.rig_remove", text=tr("Remove"), icon="X")
+        row = layout.row(align=True)
+        row.operator("mvgamba.rig_fit")
+        row.operator("mvgamba.rig_remove")
 
 
 CLASSES = (MVGAMBA_OT_replace_by_prop, MVGAMBA_PT_capture)

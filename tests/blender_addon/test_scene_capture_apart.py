@@ -96,8 +96,8 @@ def generate(addon, scene):
     addon.module("ui.preferences").check_backend()
     settings = addon.capture.CaptureSettings(**SMALL, with_depth=False)
 
-    def generate(obj):
-        return addon.api.generate([obj], capture_settings=settings, apart=True, wait=False)
+    def generate(*objects):
+        return addon.api.generate(objects, capture_settings=settings, apart=True, wait=False)
 
     yield generate
     for row in addon.session().board.rows:
@@ -133,6 +133,22 @@ def test_a_capture_can_be_cancelled_and_taken_up_again(addon, generate):
     again = addon.api.retry(row)
     assert again.state is addon.jobs.JobState.CAPTURING
     assert wait(addon, lambda: not again.is_active) and again.state is addon.jobs.JobState.PLACED
+
+
+def test_a_job_whose_pictures_are_gone_says_so(addon, generate):
+    row = generate(props.add_cube())
+    addon.session().cancel(row)
+    assert wait(addon, lambda: not row.is_active, timeout=5)
+    row.render.stage_path.unlink()
+    with pytest.raises(addon.errors.AddonError, match="no longer on the disk"):
+        addon.api.retry(row)
+
+
+def test_what_is_left_out_is_told_on_the_row(addon, generate):
+    smoke = bpy.data.objects.new("Smoke", bpy.data.volumes.new("Smoke"))
+    bpy.context.scene.collection.objects.link(smoke)
+    row = generate(props.add_cube(), smoke)
+    assert ["Smoke" in line for line in row.log_lines] == [True]
 
 
 def test_undo_and_another_file_do_not_disturb_a_capture(addon, generate):
