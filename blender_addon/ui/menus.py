@@ -1,8 +1,16 @@
 """Where else the extension is met: Blender's own menus, and a shortcut that the person may give it."""
 
-import bpy
+from pathlib import Path
 
+import bpy
+from bpy.props import StringProperty
+
+from .. import api
+from ..core.errors import AddonError, sentence
+from ..core.history import read_entry
 from ..core.i18n import tr
+from ..scene.result import is_result
+from .main import general_obstacle
 
 
 class MVGAMBA_MT_object(bpy.types.Menu):
@@ -12,17 +20,77 @@ class MVGAMBA_MT_object(bpy.types.Menu):
     def draw(self, _context: bpy.types.Context) -> None:
         layout = self.layout
         layout.operator("mvgamba.generate_from_selection", icon="OUTLINER_OB_CAMERA")
-        for name in OBJECT_OPERATORS:
-            if hasattr(bpy.types, name):
-                layout.operator(getattr(bpy.types, name).bl_idname)
+        layout.operator("mvgamba.replace_by_prop")
+        layout.separator()
+        layout.operator("mvgamba.regenerate")
+        layout.operator("mvgamba.step_variant")
+        layout.operator("mvgamba.mark_asset")
 
 
-OBJECT_OPERATORS = (
-    "MVGAMBA_OT_replace_by_prop",
-    "MVGAMBA_OT_regenerate",
-    "MVGAMBA_OT_step_variant",
-    "MVGAMBA_OT_mark_asset",
-)
+class MVGAMBA_OT_regenerate_asset(bpy.types.Operator):
+    bl_idname = "mvgamba.regenerate_asset"
+    bl_label = "Regenerate"
+    bl_description = "Make the chosen asset again from the settings that it remembers, with the next seed"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        obj = asset_object(context)
+        why = tr("Choose an asset of this file that MVGamba has made") if obj is None else general_obstacle(context)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        obj = asset_object(context)
+        try:
+            row = api.regenerate(obj, seed=(obj.mvgamba.seed + 1) % 2**31, context=context)
+        except AddonError as error:
+            self.report({"ERROR"}, sentence(error.reason, error.message))
+            return {"CANCELLED"}
+        self.report({"INFO"}, tr("Sent {label}").format(label=row.request.label))
+        return {"FINISHED"}
+
+
+class MVGAMBA_OT_import_result(bpy.types.Operator):
+    bl_idname = "mvgamba.import_result"
+    bl_label = "Import MVGamba Result"
+    bl_description = "Place a result that lies in a folder with its settings, so that one can go on from it"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    filter_glob: StringProperty(default="*.glb;meta.json;request.json", options={"HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        if context.mode != "OBJECT":
+            cls.poll_message_set(tr("Leave Edit Mode first"))
+            return False
+        return True
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        folder = Path(self.filepath).parent
+        try:
+            api.place_entry(read_entry(folder), context=context)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            text = tr("{name} lies in no folder of a result; Blender's own glTF import takes any GLB")
+            self.report({"ERROR"}, text.format(name=Path(self.filepath).name))
+            return {"CANCELLED"}
+        except AddonError as error:
+            self.report({"ERROR"}, sentence(error.reason, error.message))
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+def asset_object(context: bpy.types.Context) -> bpy.types.Object | None:
+    """The asset that is chosen in an Asset Browser, if it is a result of ours in the open file."""
+    asset = getattr(context, "asset", None)
+    obj = asset.local_id if asset is not None else None
+    return obj if isinstance(obj, bpy.types.Object) and is_result(obj) else None
 
 
 def _add_mesh(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
@@ -41,14 +109,27 @@ def _image(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
     self.layout.operator("mvgamba.generate_from_editor", icon="SHADERFX")
 
 
+def _asset(self: bpy.types.Menu, context: bpy.types.Context) -> None:
+    if asset_object(context) is not None:
+        self.layout.separator()
+        self.layout.operator("mvgamba.regenerate_asset", text=tr("Regenerate With MVGamba"))
+
+
+def _import(self: bpy.types.Menu, _context: bpy.types.Context) -> None:
+    self.layout.operator_context = "INVOKE_DEFAULT"
+    self.layout.operator("mvgamba.import_result", text=tr("MVGamba Result (.glb)"))
+
+
 ENTRIES = (
     ("VIEW3D_MT_mesh_add", _add_mesh),
     ("VIEW3D_MT_object_context_menu", _object),
     ("OUTLINER_MT_object", _object),
     ("IMAGE_MT_image", _image),
+    ("ASSETBROWSER_MT_context_menu", _asset),
+    ("TOPBAR_MT_file_import", _import),
 )
 
-CLASSES = (MVGAMBA_MT_object,)
+CLASSES = (MVGAMBA_MT_object, MVGAMBA_OT_regenerate_asset, MVGAMBA_OT_import_result)
 
 _keymaps: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
 

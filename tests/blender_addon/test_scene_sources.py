@@ -1,5 +1,7 @@
 """Words and pictures as sources, as a person gives them, with a real backend and its scripted pipeline."""
 
+import shutil
+
 import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs Blender's Python")
@@ -234,13 +236,32 @@ def test_sources_without_an_editor_say_so(settings):
         bpy.ops.mvgamba.image_paste()
 
 
+def test_a_result_on_disk_is_imported_with_its_settings(addon, settings, tmp_path):
+    settings.source, settings.prompt = "TEXT", "a barrel"
+    bpy.ops.mvgamba.generate(wait=True)
+    folder = addon.api.jobs_folder() / addon.session().board.rows[0].id
+    copy = shutil.copytree(folder, tmp_path / "kept elsewhere")
+    (mesh,) = copy.glob("*.glb")
+    assert bpy.ops.mvgamba.import_result(filepath=str(mesh)) == {"FINISHED"}
+    assert [obj.mvgamba.prompt for obj in results()] == ["a barrel", "a barrel"]
+    lone = shutil.copy(mesh, tmp_path / "lone.glb")
+    with pytest.raises(RuntimeError, match="lone.glb lies in no folder of a result"):
+        bpy.ops.mvgamba.import_result(filepath=str(lone))
+    assert len(results()) == 2
+
+
+def test_an_asset_is_regenerated_only_if_it_is_ours(settings):
+    with pytest.raises(RuntimeError, match="Choose an asset"):
+        bpy.ops.mvgamba.regenerate_asset()
+
+
 def test_the_menus_of_blender_have_our_entries_and_lose_them(addon):
     def ours():
-        names = ("VIEW3D_MT_mesh_add", "VIEW3D_MT_object_context_menu", "OUTLINER_MT_object", "IMAGE_MT_image")
+        names = [menu for menu, _ in addon.module("ui.menus").ENTRIES]
         functions = [f for name in names for f in getattr(bpy.types, name)._dyn_ui_initialize()]
         return sum("mvgamba" in f.__module__ for f in functions)
 
-    assert ours() == 4
+    assert ours() == 6
     addon.module("ui.menus").unregister()
     try:
         assert ours() == 0
