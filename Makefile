@@ -1,6 +1,6 @@
 # Verbs for people and for CI. Windows users: the README shows the same two lines without make.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-# bpy 4.5 needs Python 3.11, bpy 5.2 needs 3.13; a version that is not installed is skipped, and said so.
+# bpy 4.2 to 5.0 need Python 3.11, bpy 5.2 needs 3.13; a version that is not installed is skipped, and said so.
 PYTHON311 ?= $(shell for p in python3.11 $(HOME)/.pyenv/versions/3.11*/bin/python; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && echo $$p && break; done)
 PYTHON313 ?= $(shell for p in python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python; do $$p -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
@@ -14,29 +14,36 @@ BACKEND := $(CURDIR)/$(BIN)/mvgamba-backend
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-.venv-bpy45/ready: tests/blender_addon/requirements.txt
-	@test -n "$(PYTHON311)" || { echo "Python 3.11 is needed for bpy 4.5; set PYTHON311"; exit 1; }
-	$(PYTHON311) -m venv .venv-bpy45
-	.venv-bpy45/bin/python $(PIP) bpy==4.5.15 --requirement tests/blender_addon/requirements.txt
-	touch $@
+# Blender as a Python module: one environment and one run of the extension's tests for each version.
+BLENDERS := bpy42 bpy45 bpy50 bpy52
+bpy42_VERSION := 4.2.23
+bpy45_VERSION := 4.5.15
+bpy50_VERSION := 5.0.1
+bpy52_VERSION := 5.2.3
+bpy42_PYTHON = $(PYTHON311)
+bpy45_PYTHON = $(PYTHON311)
+bpy50_PYTHON = $(PYTHON311)
+bpy52_PYTHON = $(PYTHON313)
 
-.venv-bpy52/ready: tests/blender_addon/requirements.txt
-	$(PYTHON313) -m venv .venv-bpy52
-	.venv-bpy52/bin/python $(PIP) bpy==5.2.3 --requirement tests/blender_addon/requirements.txt
-	touch $@
+define blender
+.venv-$(1)/ready: tests/blender_addon/requirements.txt
+	@test -n "$$($(1)_PYTHON)" || { echo "No Python for bpy $$($(1)_VERSION) here; set PYTHON311 or PYTHON313"; exit 1; }
+	$$($(1)_PYTHON) -m venv .venv-$(1)
+	.venv-$(1)/bin/python $$(PIP) bpy==$$($(1)_VERSION) --requirement tests/blender_addon/requirements.txt
+	touch $$@
+
+test-$(1): .venv/ready $$(if $$($(1)_PYTHON),.venv-$(1)/ready)
+	$$(if $$($(1)_PYTHON),MVGAMBA_BACKEND=$$(BACKEND) .venv-$(1)/bin/python -m pytest -c tests/blender_addon/pytest.ini tests/blender_addon,@echo "Skipped: the extension in Blender $$($(1)_VERSION), because there is no Python for it here (set PYTHON311 or PYTHON313).")
+endef
+$(foreach one,$(BLENDERS),$(eval $(call blender,$(one))))
 
 demo: .venv/ready .venv-bpy45/ready
 	MVGAMBA_BACKEND=$(BACKEND) .venv-bpy45/bin/python tests/demo/run_demo.py --out out/demo
 
-# The library and the service, then the extension in each Blender that can be had here.
-test: .venv/ready .venv-bpy45/ready $(if $(PYTHON313),.venv-bpy52/ready)
+# The library and the service, then the extension in each Blender that can be had here, two at a time.
+test: .venv/ready
 	$(BIN)/python -m pytest tests --durations=10
-	MVGAMBA_BACKEND=$(BACKEND) .venv-bpy45/bin/python -m pytest -c tests/blender_addon/pytest.ini tests/blender_addon
-ifeq ($(PYTHON313),)
-	@echo "Skipped: the extension in Blender 5.2, because there is no Python 3.13 here (set PYTHON313)."
-else
-	MVGAMBA_BACKEND=$(BACKEND) .venv-bpy52/bin/python -m pytest -c tests/blender_addon/pytest.ini tests/blender_addon
-endif
+	$(MAKE) --jobs=2 --output-sync=target $(addprefix test-,$(BLENDERS))
 
 # The extension in Blender's own window: Debian's Blenders, built on demand under .window (needs root on Debian, else it skips).
 # MVGAMBA_WINDOW_LONG=1 makes the long measurements too.
@@ -77,4 +84,4 @@ gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),.venv/ready)
 	$(GPU_PYTHON) tests/gpu/run.py $(if $(OBJECTS),--objects $(OBJECTS))
 
 clean:
-	rm -rf .venv .venv-bpy45 .venv-bpy52 .venv-open3d .window build dist out
+	rm -rf .venv $(addprefix .venv-,$(BLENDERS)) .venv-open3d .window build dist out
