@@ -13,6 +13,7 @@ from ..core.remote import TOKEN_VARIABLE, is_loopback, parse_address
 from ..core.setup import PACKAGE
 from ..scene.backend import DEFAULT_IDLE_MINUTES, allowed_hosts, own_preferences
 from ..scene.folders import ROOT_PACKAGE
+from .wrapped import draw_text
 
 
 class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
@@ -186,10 +187,10 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         layout.prop(self, "remote_token")
         if has_token_variable():
             text = tr("{name} of the environment is used instead of the token").format(name=TOKEN_VARIABLE)
-            layout.label(text=text, icon="INFO", translate=False)
+            draw_text(layout, text, icon="INFO")
         notice = remote_notice(context)
         if notice:
-            layout.label(text=notice, icon="ERROR", translate=False)
+            draw_text(layout, notice, icon="ERROR")
 
 
 # Drawing must not look at the disk, so what was found is kept until the path changes.

@@ -53,10 +53,10 @@ def draw_first_run(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
 def needs() -> list[str]:
     """Sizes and licences, before anybody agrees to them."""
     return [
-        tr("A program of its own, beside Blender: Python 3.11 to 3.13 and PyTorch"),
-        tr("With CUDA (Linux) about 3 GB of download, 8 GB of disk; else 0.5 and 2 GB"),
-        tr("8 GB of memory; an NVIDIA GPU is used only when asked for"),
-        tr("Licences: MVGamba and its weights Apache-2.0, PyTorch BSD-3-Clause"),
+        tr("A program beside Blender, in Python 3.11 to 3.13"),
+        tr("Linux: about 3 GB of download, 8 GB of disk; else 0.5 and 2 GB"),
+        tr("8 GB of memory; no GPU is needed"),
+        tr("MVGamba and its weights: Apache-2.0; PyTorch: BSD-3-Clause"),
     ]
 
 

@@ -399,7 +399,8 @@ def test_without_a_backend_a_card_takes_the_place_of_the_form(addon, preferences
     assert operators(calls) == [
         f"mvgamba.{name}" for name in ("backend_setup", "use_remote", "locate_backend", "open_docs")
     ]
-    assert any("GB of download" in text for text in texts(calls)) and any("Apache-2.0" in text for text in texts(calls))
+    said = " ".join(texts(calls))
+    assert "GB of download" in said and "Apache-2.0" in said
     session = addon.session()
     session.setup.examine(ui.setup.setup_folder(bpy.context))
     assert wait(addon, lambda: session.setup.machine is not None)
