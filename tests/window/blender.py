@@ -103,7 +103,8 @@ def run_scenario(
             shutil.copy(extension_zip(), home / "mvgamba.zip")
         shutil.copytree(INSIDE, home / "inside", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(INSIDE.parents[1] / "blender_addon" / "soak.py", home / "inside")
-        shutil.copy(INSIDE.parent / "bridge.py", home)
+        bridge = Path(shutil.copy(INSIDE.parent / "bridge.py", _made(home / "bin") / "mvgamba-backend"))
+        bridge.chmod(0o755)
         with Display(height) as display, Outside(display, root, out, backend=backend) as outside:
             setting = {
                 "scenario": scenario,
@@ -116,8 +117,7 @@ def run_scenario(
                 "zip": f"{inner}/mvgamba.zip",
             }
             (home / "setting.json").write_text(json.dumps(setting))
-            bridge = f"/usr/bin/python3 {inner}/bridge.py {outside.port} {outside.key}"
-            command = [*_blender(root, inner, DISPLAY=display.name, MVGAMBA_BACKEND=bridge), "--gpu-backend", "opengl"]
+            command = [*_blender(root, inner, DISPLAY=display.name), "--gpu-backend", "opengl"]
             command += ["-noaudio", "--window-geometry", "0", "0", str(WIDTH), str(height)]
             command += ["--python", f"{inner}/inside/harness.py"]
             began = time.time()
@@ -153,7 +153,7 @@ def _blender(root: Path, home: str, **environment: str) -> list[str]:
     values = {
         "HOME": home,
         "TMPDIR": home,
-        "PATH": "/usr/bin:/bin",
+        "PATH": f"{home}/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "LIBGL_ALWAYS_SOFTWARE": "1",
         "MESA_SHADER_CACHE_DIR": "/var/cache/mvgamba-mesa",  # else each run compiles all shaders anew

@@ -1,6 +1,6 @@
-"""Stands for the backend's executable where Blender lives in another root folder: asks the tests outside to start one.
-
-    MVGAMBA_BACKEND="/usr/bin/python3 /.../bridge.py PORT KEY"
+#!/usr/bin/python3
+"""Stands for the backend's executable where Blender lives in another root folder: asks the tests outside to start one.. It lies
+on the search path as `mvgamba-backend`, with setting.json in the folder above.
 
 To Blender it is a backend: it has the hello line on stdout, and leaves when stdin closes. The backend itself talks to
 Blender over the same loopback address as it always does. Killed, it takes the backend with it.
@@ -11,12 +11,18 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 
 
 def main() -> None:
-    port, key, *arguments = sys.argv[1:]
-    request = {"key": key, "want": "backend", "arguments": arguments, "token": os.environ["MVGAMBA_TOKEN"]}
-    with socket.create_connection(("127.0.0.1", int(port))) as connection, connection.makefile("rw") as lines:
+    setting = json.loads((Path(__file__).resolve().parents[1] / "setting.json").read_text())
+    request = {
+        "key": setting["key"],
+        "want": "backend",
+        "arguments": sys.argv[1:],
+        "token": os.environ["MVGAMBA_TOKEN"],
+    }
+    with socket.create_connection(("127.0.0.1", setting["port"])) as connection, connection.makefile("rw") as lines:
         lines.write(json.dumps(request) + "\n")
         lines.flush()
         threading.Thread(target=leave_with_stdin, args=(connection,), daemon=True).start()

@@ -3,6 +3,7 @@
 The two Blenders run beside each other, each one scenario after the other; a test waits for its own.
 """
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 from tests.window.chroots import RELEASES, NotHere, Release, ensure_blender, ensure_host_packages
 
 OUT = Path(os.environ.get("MVGAMBA_WINDOW_OUT") or Path(__file__).resolve().parents[2] / "out" / "window")
+FIGURES = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "window.json"
+"""Written by the long run."""
 
 _figures: list[str] = []
 
@@ -54,10 +57,10 @@ _lines = {release.version: ThreadPoolExecutor(1) for release in RELEASES}
 
 
 @pytest.fixture(scope="session")
-def outcomes(blenders: dict[str, "Future[Path]"]) -> Callable[[Release, str], Any]:
+def outcomes(blenders: dict[str, "Future[Path]"]) -> Iterator[Callable[[Release, str], Any]]:
     """The outcome of a scenario in one Blender; the first call starts all scenarios."""
     from tests.window.blender import Outcome, extension_zip, run_scenario
-    from tests.window.test_window import SCENARIOS
+    from tests.window.test_window import LONG, SCENARIOS
 
     zip_lock = threading.Lock()
 
@@ -74,13 +77,19 @@ def outcomes(blenders: dict[str, "Future[Path]"]) -> Callable[[Release, str], An
         for scenario, settings in SCENARIOS.items()
     }
 
+    reports: dict[str, dict[str, Any]] = {}
+
     def outcome(release: Release, scenario: str) -> Outcome:
         try:
             result = futures[release.version, scenario].result()
         except NotHere as reason:
             pytest.skip(str(reason))
+        reports.setdefault(release.version, {})[scenario] = result.report
         assert not result.problem, result.problem
         assert not result.errors, "\n".join(result.errors)
         return result
 
-    return outcome
+    yield outcome
+    if LONG:
+        load = [round(value, 1) for value in os.getloadavg()]
+        FIGURES.write_text(json.dumps({"cores": os.cpu_count(), "load_at_end": load, **reports}, indent=1) + "\n")

@@ -70,5 +70,7 @@ def steps(window: Window) -> Iterator[float]:
         obj.hide_set(obj not in results)
     with window.override():
         bpy.ops.view3d.view_selected()
+    left, top, _right, bottom = window.box("WINDOW")
+    window.ask("move", x=left + 8, y=bottom - 8)
     yield 3.0
-    window.ask("screenshot", name="placed")
+    window.ask("screenshot", name="placed", box=(left + 60, top + 60, window.box("UI")[0], bottom - 40))

@@ -135,9 +135,9 @@ def cameras(window: Window) -> Iterator[float]:
     window.view.spaces.active.overlay.show_overlays = True
     bpy.context.window_manager.mvgamba.show_cameras = True
     with window.override():
-        bpy.ops.view3d.view_selected()
-        bpy.ops.view3d.zoom(delta=-8)
         bpy.ops.mvgamba.capture_preview()
+    window.view.spaces.active.region_3d.view_distance = 22.0
+    window.view.spaces.active.region_3d.view_location = (2.0, 2.0, 0.0)  # the sidebar covers the right
     yield 6.0
     window.ask("screenshot", name="cameras", box=window.box("WINDOW"))
     with window.override():
@@ -161,6 +161,7 @@ def preferences(window: Window) -> Iterator[float]:
         "screenshot",
         name="preferences",
         box=(area.x, height - area.y - area.height, area.x + area.width, height - area.y),
+        trim=True,
     )
     area.type = "VIEW_3D"
 
