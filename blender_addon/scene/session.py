@@ -48,6 +48,10 @@ class Session:
         self._old_backends: dict[str, Backend] = {}
         """Of jobs that were sent before the settings changed, by the row that needs it."""
         self._watcher = BackendWatcher()
+        self._selection: dict[str, frozenset[int]] = {}
+        """What was selected when a job was sent."""
+        self._chosen_here: frozenset[int] = frozenset()
+        """What was selected after the last result was placed: the choice of nobody."""
         self._stale: set[str] = set()
         self._tools: set[str] = set()
         self._tick = self.pump  # timers know a function by identity, and a bound method is a new object each time
@@ -86,6 +90,7 @@ class Session:
         def open_client() -> JobClient:
             return connect(backend.ensure())
 
+        self._selection[request.request_id] = _selected()
         self._tools |= _running_tools()  # they let a click through to the button, so they will not mind a result
         row = self.board.add(request, render)
         worker = JobWorker(
@@ -260,6 +265,13 @@ class Session:
         if not bpy.app.timers.is_registered(self._tick):
             bpy.app.timers.register(self._tick, first_interval=ACTIVE_DELAY, persistent=True)
 
+    def _is_selection_untouched(self, row: JobRow) -> bool:
+        """Whether a person has selected nothing else since the job was sent."""
+        selected, target = _selected(), row.request.target
+        if selected in (self._selection.get(row.id), self._chosen_here):
+            return True
+        return {obj.name for obj in bpy.context.selected_objects} <= {*target.source_names, target.replaced_name}
+
     def _place_when_possible(self, row: JobRow) -> bool:
         """Place a finished result unless the user is busy, and say why not. Whether the row changed."""
         note = made_for(row) if row.id in self._stale else placing_obstacle(row, tools=self._tools)
@@ -269,9 +281,10 @@ class Session:
         target = row.request.target
         try:
             with bpy.context.temp_override(**_window_override(find_scene(target))):
-                mine = {*target.source_names, target.replaced_name}
-                untouched = {obj.name for obj in bpy.context.selected_objects} <= mine
-                self.place(bpy.context, row, select=untouched)
+                select = self._is_selection_untouched(row)
+                self.place(bpy.context, row, select=select)
+                if select:
+                    self._chosen_here = _selected()
                 bpy.ops.ed.undo_push(message="Place MVGamba Result")
         except (AddonError, RuntimeError) as error:
             row.state, row.reason, row.message = JobState.FAILED, "PLACE_FAILED", str(error)
@@ -327,6 +340,12 @@ def made_for(row: JobRow) -> str:
     """What the row of a result says that was made for a file which is not open."""
     name = Path(row.request.target.filepath).name
     return tr("Ready, made for {name}").format(name=name) if name else tr("Ready, made for an unsaved file")
+
+
+def _selected() -> frozenset[int]:
+    """Identifiers of the selected objects."""
+    view_layer = bpy.context.view_layer
+    return frozenset() if view_layer is None else frozenset(obj.session_uid for obj in view_layer.objects.selected)
 
 
 def _running_tools() -> set[str]:

@@ -194,6 +194,14 @@ def test_a_selection_that_changed_meanwhile_is_kept(addon, generate, subject, sc
     assert bpy.context.selected_objects == [other] and bpy.context.view_layer.objects.active == other
 
 
+def test_a_result_of_words_is_selected_whatever_was_selected_before(addon, subject):
+    """In a new file that is the startup cube, and the result would stand inside it, unseen."""
+    rows = [addon.api.generate_from(addon.request.TextInput(f"a mug {k}"), wait=False) for k in range(2)]
+    assert wait(addon, lambda: not any(row.is_active for row in rows))
+    (selected,) = bpy.context.selected_objects
+    assert selected in results() and len(results()) == 2 and bpy.context.view_layer.objects.active == selected
+
+
 def test_the_script_interface_waits_for_the_result(addon, subject):
     row = addon.api.generate(
         [subject],
