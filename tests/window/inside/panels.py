@@ -138,7 +138,7 @@ def cameras(window: Window) -> Iterator[float]:
         bpy.ops.mvgamba.capture_preview()
     window.view.spaces.active.region_3d.view_distance = 22.0
     window.view.spaces.active.region_3d.view_location = (2.0, 2.0, 0.0)  # the sidebar covers the right
-    yield 6.0
+    yield 12.0
     window.ask("screenshot", name="cameras", box=window.box("WINDOW"))
     with window.override():
         bpy.ops.mvgamba.rig_add()
