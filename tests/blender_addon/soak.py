@@ -22,7 +22,7 @@ MODULE = "bl_ext.user_default.mvgamba"
 WORDS = ("", "#slow:0.2", "#slow:1", "#preview:2 #slow:0.5", "#fail:OUT_OF_MEMORY", "#crash", "#die:mesh", "#log")
 """What the fake pipeline is told."""
 MOST_AT_ONCE = 4
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds until the last jobs must have ended; a killed backend costs a job some."""
 
 

@@ -21,8 +21,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "generate": {"limit": 240},
     "placing": {"limit": 300},
-    "stall": {"limit": 900 if LONG else 300, "options": {"seconds": 300 if LONG else 40}},
-    "soaking": {"limit": 240 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
+    "stall": {"limit": 900 if LONG else 500, "options": {"seconds": 300 if LONG else 40}},
+    "soaking": {"limit": 420 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
     "first_asset": {"limit": 600, "pipeline": "real", "install": False},
 }
 """In the order in which each Blender plays them, with the arguments of `run_scenario`; limits are for a busy machine."""

@@ -49,7 +49,7 @@ def steps(window: Window) -> Iterator[float]:
                     window.module("core.request").TextInput(text), wait=False, location=(sent % 7, sent % 5, 0)
                 )
         yield 0.2
-    yield from until(lambda: not session.board.num_active, 60, "the last jobs")
+    yield from until(lambda: not session.board.num_active, 300, "the last jobs")
     probe.stop()
     states = [row.state.value for row in session.board.rows]
     report["busy"] = probe.figures() | {"jobs": sent, "captures": captures}
