@@ -6,6 +6,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 
 from .. import api
+from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..scene import assets, lods
 from ..scene.export import export_result
@@ -119,6 +120,8 @@ class MVGAMBA_OT_export_result(ResultOperator):
         return "" if context.mode == "OBJECT" else tr("Leave Edit Mode to export")
 
     def act(self, context: bpy.types.Context, obj: bpy.types.Object) -> None:
+        if not self.directory:
+            raise AddonError("OUTPUT_FAILED", tr("choose a folder"))
         written = export_result(context, obj, Path(bpy.path.abspath(self.directory)))
         text = tr("Wrote {count} files to {folder}")
         self.report({"INFO"}, text.format(count=len(written), folder=written[0].parent.name))

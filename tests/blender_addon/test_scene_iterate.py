@@ -251,6 +251,8 @@ def test_parts_and_exports_of_a_result(make, scene, tmp_path):
     bpy.ops.mvgamba.step_variant()
     assert len(obj.children) == 2
     assert bpy.ops.mvgamba.add_lods(count=0) == {"FINISHED"} and len(obj.children) == 1
+    with pytest.raises(RuntimeError, match="choose a folder"):
+        bpy.ops.mvgamba.export_result()
     assert bpy.ops.mvgamba.export_result(directory=str(tmp_path)) == {"FINISHED"}
     (note,) = tmp_path.glob("*/*.json")
     assert json.loads(note.read_text(encoding="utf-8"))["prompt"] == "a barrel"
