@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .core.i18n import tr
 from .core.jobs import JobRow, JobState, retry_request, wait_until
 from .core.record import request_from_record
 from .core.request import ImageInput, JobOptions, JobRequest, TextInput, VariationInput, approved_request
+from .core.shots import StageRender
 from .scene.backend import backend_command
 from .scene.capture import Capture, CaptureSettings, capture
 from .scene.folders import user_folder
@@ -105,7 +106,7 @@ def generate(
         draft.options,
         target,
         {
-            "views": len(taken.views),
+            "views": settings.num_views,
             "cameras": "ring" if cameras is None else "own",
             "image_size": settings.image_size,
             "azimuth": settings.azimuth,
@@ -227,15 +228,7 @@ def replace_view(row: JobRow, path: Path, *, variant: int = 0, index: int = 0) -
 def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None = None) -> JobRow:
     """Capture the sources of an ended job again, with another number of views."""
     taken, target = row.request.capture, row.request.target
-    settings = CaptureSettings(
-        num_views,
-        taken["image_size"],
-        taken["azimuth"],
-        taken["margin"],
-        taken["depth"],
-        shading=taken["shading"],
-        isolate=taken["isolate"],
-    )
+    settings = dataclasses.replace(_settings_of(taken), num_views=num_views)
     return generate(
         find_sources(target),
         context=context,
@@ -281,12 +274,12 @@ def regenerate(
     # Known by name, so that they can be captured again; identifiers of another run of Blender may be anybody's.
     sources = tuple(name for name in stored.target.source_names if name != obj.name)
     target = dataclasses.replace(target, source_names=sources, source_uids=(0,) * len(sources))
-    request = request_again(stored, target, seed=seed, **changes)
+    request, render = request_again(stored, target, seed=seed, **changes), None
     if missing_files(request) or (request.kind == "capture" and not request.views):
         if request.kind == "image":
             raise AddonError("INVALID_IMAGE", tr("the picture that this was made from is no longer on the disk"))
-        request = _captured_anew(context, request, find_sources(target))
-    row = session().submit(request, command, jobs_folder() / request.request_id)
+        request, render = _captured_anew(context, request, find_sources(target))
+    row = session().submit(request, command, jobs_folder() / request.request_id, render=render)
     return wait_for(row, timeout=timeout) if wait else row
 
 
@@ -319,7 +312,7 @@ def vary(
     options = dataclasses.replace(
         stored.options, seed=own.seed if seed is None else seed % 2**31, variants=1, review_views=False
     )
-    label = f"{obj.name}: {prompt}"[:60]
+    label, render = f"{obj.name}: {prompt}"[:60], None
     if not is_edited(obj.data) and session().knows_job(own.job_id):
         source = VariationInput(prompt, strength=strength, job_id=own.job_id, asset_name=own.asset_name)
         request = JobRequest(label, (), options, make_target(context, mode="REPLACE", replaced=obj), source=source)
@@ -327,8 +320,8 @@ def vary(
         target = make_target(context, [obj], mode="REPLACE", replaced=obj)
         request = JobRequest(label, (), options, target, source=VariationInput(prompt, strength=strength))
         with without_modifiers(context, obj):
-            request = _captured_anew(context, request, [obj], settings=CaptureSettings(with_depth=False))
-    row = session().submit(request, command, jobs_folder() / request.request_id)
+            request, render = _captured_anew(context, request, [obj], settings=CaptureSettings(with_depth=False))
+    row = session().submit(request, command, jobs_folder() / request.request_id, render=render)
     return wait_for(row, timeout=timeout) if wait else row
 
 
@@ -441,17 +434,28 @@ def _captured_anew(
     objects: Sequence[bpy.types.Object],
     *,
     settings: CaptureSettings | None = None,
-) -> JobRequest:
-    """The request with views of `objects` as they stand now."""
+) -> tuple[JobRequest, StageRender | None]:
+    """The request with views of `objects` as they stand now, on the ring; and what renders them, in a window."""
     if not objects:
         raise AddonError("CAPTURE_FAILED", tr("the captures are no longer on the disk, and their source is gone"))
-    taken = request.capture
-    if settings is None:
-        settings = CaptureSettings(
-            taken["views"], taken["image_size"], taken["azimuth"], taken["margin"], taken["depth"]
-        )
-    views = capture(context, objects, settings, jobs_folder() / request.request_id).views
-    return dataclasses.replace(request, views=views, capture={**taken, "anew": True})
+    settings = settings or _settings_of(request.capture)
+    folder = jobs_folder() / request.request_id
+    taken = capture(context, objects, settings, folder, apart=not bpy.app.background)
+    anew = dataclasses.replace(request, views=taken.views, capture={**request.capture, "cameras": "ring", "anew": True})
+    return anew, taken.render
+
+
+def _settings_of(record: Mapping[str, Any]) -> CaptureSettings:
+    """How the views of an earlier job were taken, from what its request tells of it."""
+    return CaptureSettings(
+        record["views"],
+        record["image_size"],
+        record["azimuth"],
+        record["margin"],
+        record["depth"],
+        shading=record.get("shading", "flat"),
+        isolate=record.get("isolate", True),
+    )
 
 
 def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:

@@ -162,3 +162,18 @@ def test_undo_and_another_file_do_not_disturb_a_capture(addon, generate):
     assert wait(addon, lambda: row.state is addon.jobs.JobState.READY and row.note)
     assert row.note.startswith("Ready, made for")
     assert not bpy.data.objects
+
+
+def test_more_views_are_taken_as_the_views_before_were(addon, generate):
+    """Also of a job from own cameras, whose number no ring has."""
+    camera = bpy.data.objects.new("Mine", bpy.data.cameras.new("Mine"))
+    bpy.context.scene.collection.objects.link(camera)
+    camera.location, camera.rotation_euler = (0, -4, 0), (1.5708, 0, 0)
+    cube = props.add_cube()
+    bpy.context.view_layer.update()
+    settings = addon.capture.CaptureSettings(**SMALL, shading="studio", lit_samples=1)
+    row = addon.api.generate([cube], capture_settings=settings, cameras=[camera], wait=False)
+    assert len(row.request.views) == 1 and any("one side" in line for line in row.log_lines)
+    again = addon.api.recapture(row, num_views=8)
+    assert len(again.request.views) == 8
+    assert (again.request.capture["shading"], again.request.capture["image_size"]) == ("studio", 48)
