@@ -204,7 +204,7 @@ def tls_problem(details: str) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return tr("its certificate is not one of a trusted authority; set the CA file")
     if "WRONG_VERSION_NUMBER" in details:
-        return tr("it does not speak TLS; switch Security off, or start it with a certificate")
+        return tr("it does not speak TLS; switch TLS off, or start it with a certificate")
     if "security handshaker" in details:
         return tr("the certificate file cannot be used")
     return details.rpartition("last error:")[2].strip()

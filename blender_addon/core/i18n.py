@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+CONTEXT = "MVGamba"
+"""In which Blender looks our words up, so that they are not taken for its own."""
+
 _translate: Callable[[str], str] | None = None
 
 

@@ -91,7 +91,7 @@ def remote_backend(address: str, *, token: str, has_tls: bool, ca_file: str) -> 
     if not token.isascii() or not token.isprintable() or " " in token:
         raise AddonError("UNAUTHENTICATED", tr("it holds blanks or characters that are not ASCII"))
     if not has_tls and not is_loopback(host):
-        text = tr("without TLS everybody on the way to {host} could read along; switch Security on")
+        text = tr("without TLS everybody on the way to {host} could read along; switch TLS on")
         raise AddonError("TLS_ERROR", text.format(host=host))
     return RemoteBackend(host, port, token, has_tls, Path(ca_file) if has_tls and ca_file else None)
 
@@ -155,7 +155,7 @@ def probe(remote: RemoteBackend) -> ServerInfo:
         if error.reason == "CONNECTION_LOST":
             if not remote.has_tls and _speaks_tls(remote):
                 raise AddonError(
-                    "TLS_ERROR", tr("{where} wants TLS; switch Security on").format(where=where)
+                    "TLS_ERROR", tr("{where} wants TLS; switch TLS on").format(where=where)
                 ) from error
             problem = _handshake_problem(remote) if remote.has_tls else ""
             if problem:  # gRPC tells of the last address that it tried, which need not be the one that answers

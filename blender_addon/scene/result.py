@@ -30,6 +30,7 @@ from ..core.facts import ResultFacts
 from ..core.glb import read_positions
 from ..core.i18n import tr
 from ..core.jobs import JobRow
+from .classes import register_classes, unregister_classes
 from .importing import FILE_MATRIX
 
 MARK = "mvgamba"
@@ -408,12 +409,10 @@ CLASSES = (MVGAMBA_PG_variant, MVGAMBA_PG_result)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     bpy.types.Object.mvgamba = PointerProperty(type=MVGAMBA_PG_result)
 
 
 def unregister() -> None:
     del bpy.types.Object.mvgamba
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -8,6 +8,7 @@ from bpy.props import BoolProperty, CollectionProperty, PointerProperty
 from mathutils import Matrix
 
 from ..core.cameras import CaptureCamera, orbit_c2w, orbit_distance
+from .classes import register_classes, unregister_classes
 
 NAME = "MVGamba Rig"
 
@@ -133,12 +134,10 @@ CLASSES = (MVGAMBA_PG_rig_subject, MVGAMBA_PG_rig)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     bpy.types.Object.mvgamba_rig = PointerProperty(type=MVGAMBA_PG_rig)
 
 
 def unregister() -> None:
     del bpy.types.Object.mvgamba_rig
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import bpy
 
+from ..core.i18n import CONTEXT
+
 log = logging.getLogger(__name__)
 
 LANGUAGES = {"de": ("de", "de_DE"), "ja": ("ja", "ja_JP"), "zh": ("zh_HANS", "zh_CN")}
 """File to the names that Blender, across its versions, has for the language."""
-CONTEXTS = ("*", "Operator")
-"""Blender looks labels of operators up in a context of their own."""
+CONTEXTS = ("*", CONTEXT)
+"""Blender looks tooltips up without a context, and all else of ours in our own (`scene.classes`)."""
 
 
 def read_catalog(language: str) -> dict[str, str]:

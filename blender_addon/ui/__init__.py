@@ -2,7 +2,7 @@
 
 import bpy
 
-from ..core.i18n import use_translator
+from ..core.i18n import CONTEXT, use_translator
 from . import (
     assets,
     backend,
@@ -54,7 +54,7 @@ MODULES = (
 
 
 def register() -> None:
-    use_translator(bpy.app.translations.pgettext_iface)
+    use_translator(lambda text: bpy.app.translations.pgettext_iface(text, CONTEXT))
     for module in MODULES:
         module.register()
 

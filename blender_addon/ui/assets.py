@@ -9,6 +9,7 @@ from .. import api
 from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..scene import assets, lods
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.export import export_result
 from .result import ResultOperator
 
@@ -109,7 +110,9 @@ class MVGAMBA_OT_export_result(ResultOperator):
     bl_options = {"REGISTER"}
     changes_object = False
 
-    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE"})
+    directory: StringProperty(
+        name="Folder", description="Where a folder of the result is made", subtype="DIR_PATH", options={"SKIP_SAVE"}
+    )
 
     def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
         context.window_manager.fileselect_add(self)
@@ -137,10 +140,8 @@ CLASSES = (
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -15,6 +15,7 @@ from ..scene.backend import (
     own_preferences,
     remote_command,
 )
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from .preferences import found_command, is_backend_found
@@ -431,8 +432,7 @@ def _start_with_blender() -> None:
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     if not bpy.app.background:
         bpy.app.timers.register(_start_with_blender, first_interval=1.0)
 
@@ -440,5 +440,4 @@ def register() -> None:
 def unregister() -> None:
     if bpy.app.timers.is_registered(_start_with_blender):
         bpy.app.timers.unregister(_start_with_blender)
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -3,6 +3,7 @@
 import bpy
 
 from ..core.i18n import tr
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.own_cameras import chosen_cameras, few_cameras_warning
 from ..scene.rig import selected_rig
 from . import capture_preview
@@ -94,10 +95,8 @@ CLASSES = (MVGAMBA_OT_replace_by_prop, MVGAMBA_PT_capture)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

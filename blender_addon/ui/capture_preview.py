@@ -11,6 +11,7 @@ from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.shots import BackgroundRender
 from ..scene.capture import CaptureSettings, capture
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import user_folder
 from ..scene.own_cameras import chosen_cameras
 from ..scene.subject import captured_objects
@@ -163,15 +164,13 @@ CLASSES = (MVGAMBA_OT_capture_preview,)
 def register() -> None:
     global _icons
     _icons = bpy.utils.previews.new()
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
     global _icons, _paths, _problem
     _stop()
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)
     if _icons is not None:
         bpy.utils.previews.remove(_icons)
     _icons, _paths, _problem = None, (), ""

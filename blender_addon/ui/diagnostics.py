@@ -16,6 +16,7 @@ from ..core.i18n import tr
 from ..core.jobs import JobRow
 from ..core.remote import TOKEN_VARIABLE
 from ..scene.backend import log_path, own_preferences
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from .backend import current_status
@@ -137,10 +138,8 @@ CLASSES = (MVGAMBA_OT_copy_diagnostics,)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

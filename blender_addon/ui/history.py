@@ -10,6 +10,7 @@ from .. import api
 from ..core.errors import AddonError, sentence
 from ..core.history import HistoryEntry
 from ..core.i18n import tr
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.history import book
 from .load_settings import load_request
 from .redraw import tag_panels
@@ -210,8 +211,7 @@ CLASSES = (
 
 def register() -> None:
     global _icons
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     _icons = bpy.utils.previews.new()
     book().on_change = show_history
     bpy.app.handlers.load_post.append(_on_load)
@@ -228,5 +228,4 @@ def unregister() -> None:
     if _icons is not None:
         bpy.utils.previews.remove(_icons)
     _icons = None
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -7,6 +7,7 @@ from bpy.props import CollectionProperty, EnumProperty, IntProperty, StringPrope
 
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.pictures import EXTENSIONS, check_picture, load_picture
 from .preferences import preferences
 
@@ -322,10 +323,8 @@ CLASSES = (
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

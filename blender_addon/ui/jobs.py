@@ -10,6 +10,7 @@ from ..core.cameras import VIEW_COUNTS
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow, JobState
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.session import session
 from .images import FILTER
 from .previews import icon_of, refresh
@@ -261,10 +262,8 @@ CLASSES = (
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

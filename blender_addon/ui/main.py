@@ -11,6 +11,7 @@ from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow
 from ..core.request import ImageInput, TextInput
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.own_cameras import chosen_cameras
 from ..scene.pictures import check_picture, write_picture
 from ..scene.session import session
@@ -382,10 +383,8 @@ CLASSES = (
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -9,6 +9,7 @@ from .. import api
 from ..core.errors import AddonError, sentence
 from ..core.history import read_entry
 from ..core.i18n import tr
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.result import is_result
 from .main import general_obstacle
 
@@ -135,8 +136,7 @@ _keymaps: list[tuple[bpy.types.KeyMap, bpy.types.KeyMapItem]] = []
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     for menu, entry in ENTRIES:
         getattr(bpy.types, menu).append(entry)
     configuration = bpy.context.window_manager.keyconfigs.addon
@@ -152,5 +152,4 @@ def unregister() -> None:
     _keymaps.clear()
     for menu, entry in ENTRIES:
         getattr(bpy.types, menu).remove(entry)
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -3,6 +3,7 @@
 import bpy
 
 from ..core.i18n import tr
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.target import replacing_obstacle
 from .sidebar import Sidebar
 
@@ -43,10 +44,8 @@ CLASSES = (MVGAMBA_PT_placement,)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

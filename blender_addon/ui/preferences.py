@@ -12,6 +12,7 @@ from ..core.i18n import tr
 from ..core.remote import TOKEN_VARIABLE, is_loopback, parse_address
 from ..core.setup import PACKAGE
 from ..scene.backend import DEFAULT_IDLE_MINUTES, allowed_hosts, own_preferences
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
 from .wrapped import draw_text
 
@@ -257,11 +258,14 @@ def apply_log_level() -> None:
     logging.getLogger(ROOT_PACKAGE).setLevel(own.log_level if own is not None else "INFO")
 
 
+CLASSES = (MVGAMBA_AP_preferences,)
+
+
 def register() -> None:
-    bpy.utils.register_class(MVGAMBA_AP_preferences)
+    register_classes(CLASSES)
     check_backend()
     apply_log_level()
 
 
 def unregister() -> None:
-    bpy.utils.unregister_class(MVGAMBA_AP_preferences)
+    unregister_classes(CLASSES)

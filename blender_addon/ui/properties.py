@@ -15,6 +15,7 @@ from bpy.props import (
 
 from ..core.request import JobOptions
 from ..scene.capture import CaptureSettings
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.session import session
 from . import rig_overlay
 
@@ -389,8 +390,7 @@ CLASSES = (MVGAMBA_PG_image, MVGAMBA_PG_settings, MVGAMBA_PG_history_row, MVGAMB
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     bpy.types.Scene.mvgamba = PointerProperty(type=MVGAMBA_PG_settings)
     bpy.types.WindowManager.mvgamba = PointerProperty(type=MVGAMBA_PG_state, options={"SKIP_SAVE"})
 
@@ -398,5 +398,4 @@ def register() -> None:
 def unregister() -> None:
     del bpy.types.WindowManager.mvgamba
     del bpy.types.Scene.mvgamba
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -9,6 +9,7 @@ from .. import api
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.session import session
 from .backend import draw_buttons
 
@@ -73,10 +74,8 @@ CLASSES = (MVGAMBA_OT_retry_low_memory, MVGAMBA_OT_new_seed, MVGAMBA_OT_retry_wi
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -12,6 +12,7 @@ from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow
 from ..scene import lods, session, variants
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.result import adjust, is_result, obstacle, parts_of, reset, selected_results
 from .load_settings import SIDES, load_images, load_request
 from .preferences import is_backend_found
@@ -307,12 +308,10 @@ CLASSES = (
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     session.after_placing.append(add_parts)
 
 
 def unregister() -> None:
     session.after_placing.remove(add_parts)
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

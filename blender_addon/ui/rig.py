@@ -6,6 +6,7 @@ from ..core.cameras import orbit_rig
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..scene.capture import subject_sphere
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.rig import add_rig, fit_rig, remove_rig, rig_subject, selected_rig
 from ..scene.subject import captured_objects
 
@@ -91,10 +92,8 @@ CLASSES = (MVGAMBA_OT_rig_add, MVGAMBA_OT_rig_fit, MVGAMBA_OT_rig_remove)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -10,6 +10,7 @@ from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.setup import SetupPlan, is_set_up_by_us
 from ..scene.backend import check_online_access, own_preferences
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from .backend import is_remote_chosen
@@ -250,8 +251,7 @@ CLASSES = (
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     session().on_setup_done = adopt_backend
     if not bpy.app.background:
         bpy.app.timers.register(_take_up, first_interval=0.5)
@@ -261,5 +261,4 @@ def unregister() -> None:
     if bpy.app.timers.is_registered(_take_up):
         bpy.app.timers.unregister(_take_up)
     session().on_setup_done = None
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -17,6 +17,7 @@ from ..core.errors import AddonError, sentence
 from ..core.glb import read_positions
 from ..core.i18n import tr
 from ..core.jobs import JobRow, JobState
+from ..scene.classes import register_classes, unregister_classes
 from ..scene.session import busy_obstacle, session
 from ..scene.surface import surface_under
 
@@ -244,12 +245,10 @@ CLASSES = (MVGAMBA_OT_place_on_surface,)
 
 
 def register() -> None:
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
 
 
 def unregister() -> None:
     for preview in list(_shown):
         preview.hide()
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -7,7 +7,9 @@ import ast
 import json
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.blender_addon import extension
 
@@ -50,28 +52,55 @@ def said_by_core() -> set[str]:
     return sentences | set(STAGE_LABELS.values()) | {WORKING}
 
 
+@dataclass(frozen=True)
+class SaidProperty:
+    """A property as it was written down; once registered, those of operators and preferences are hard to find."""
+
+    where: str
+    kind: str
+    """FloatProperty, EnumProperty, ..."""
+    identifier: str
+    keywords: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.keywords.get("name", "")
+
+    @property
+    def description(self) -> str:
+        return self.keywords.get("description", "")
+
+    @property
+    def items(self) -> list[tuple[str, str]]:
+        """Names and descriptions of the entries of an enumeration."""
+        items = self.keywords.get("items", ())
+        return [] if callable(items) else [(item[1], item[2]) for item in items]  # computed ones say tr themselves
+
+
+def registered_classes() -> list[type]:
+    """Everything that the extension registers. Needs it to be enabled."""
+    modules = (*extension.module("ui").MODULES, *extension.module("scene").MODULES)
+    return [cls for module in modules for cls in getattr(module, "CLASSES", ())]
+
+
+def properties_of(cls: type) -> list[SaidProperty]:
+    """All that a person may see of a class, its bases included."""
+    return [
+        SaidProperty(cls.__name__, prop.function.__name__, identifier, prop.keywords)
+        for base in cls.__mro__
+        for identifier, prop in vars(base).get("__annotations__", {}).items()
+        if hasattr(prop, "keywords") and "HIDDEN" not in prop.keywords.get("options", ())
+    ]
+
+
 def said_by_classes() -> set[str]:
     """Labels, tooltips and entries of everything that is registered."""
-    import bpy
-
     texts: set[str] = set()
-    for module in (*extension.module("ui").MODULES, *extension.module("scene").MODULES):
-        for cls in getattr(module, "CLASSES", ()):
-            texts |= {getattr(cls, "bl_label", ""), getattr(cls, "bl_description", "")}
-            rna = getattr(bpy.types, cls.__name__, cls).bl_rna
-            texts |= {text for prop in rna.properties if prop.is_runtime for text in _of_property(prop)}
+    for cls in registered_classes():
+        texts |= {getattr(cls, "bl_label", ""), getattr(cls, "bl_description", "")}
+        for prop in properties_of(cls):
+            texts |= {prop.name, prop.description, *(text for item in prop.items for text in item)}
     return texts
-
-
-def _of_property(prop) -> Iterator[str]:
-    if prop.is_hidden:
-        return
-    yield prop.name
-    yield prop.description
-    if prop.type == "ENUM":
-        for item in prop.enum_items_static:
-            yield item.name
-            yield item.description
 
 
 def messages() -> set[str]:

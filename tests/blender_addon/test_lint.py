@@ -29,17 +29,11 @@ ANGLES = re.compile(r"\b(angle|elevation|azimuth|rotation|turn by)\b", re.IGNORE
 
 @pytest.fixture(scope="module")
 def classes(addon):
-    modules = (*extension.module("ui").MODULES, *extension.module("scene").MODULES)
-    return [cls for module in modules for cls in getattr(module, "CLASSES", ())]
+    return messages.registered_classes()
 
 
 def kind_of(cls):
     return next(kind for kind in KINDS if issubclass(cls, getattr(bpy.types, kind)))
-
-
-def properties_of(cls):
-    rna = getattr(bpy.types, cls.__name__, cls).bl_rna
-    return [prop for prop in rna.properties if prop.is_runtime and not prop.is_hidden]
 
 
 def test_names_follow_blenders_pattern(classes):
@@ -59,9 +53,9 @@ def test_labels_are_in_title_case(classes):
         words = re.sub(r"[^\w\s'-]", " ", text).split()
         return all(not word[0].islower() or (k and word in SMALL_WORDS) for k, word in enumerate(words))
 
-    labels = [cls.bl_label for cls in classes if kind_of(cls) in ("Operator", "Panel", "Menu", "FileHandler")]
-    labels += [prop.name for cls in classes for prop in properties_of(cls)]
-    assert [label for label in labels if not label or label.endswith(".") or not is_title(label)] == []
+    labels = [(cls, cls.bl_label) for cls in classes if kind_of(cls) in ("Operator", "Panel", "Menu", "FileHandler")]
+    labels += [(prop, prop.name) for cls in classes for prop in messages.properties_of(cls)]
+    assert [(who, text) for who, text in labels if not text or text.endswith(".") or not is_title(text)] == []
 
 
 def test_tooltips_say_more_than_the_label_and_have_no_final_period(classes):
@@ -70,12 +64,9 @@ def test_tooltips_say_more_than_the_label_and_have_no_final_period(classes):
         if kind_of(cls) == "Operator" and not cls.bl_description:
             wrong.append(f"{cls.bl_idname} has none")
         texts = [(cls.__name__, cls.bl_label, cls.bl_description)] if kind_of(cls) == "Operator" else []
-        texts += [(f"{cls.__name__}.{p.identifier}", p.name, p.description) for p in properties_of(cls)]
-        for prop in properties_of(cls):
-            if prop.type == "ENUM":
-                texts += [
-                    (f"{cls.__name__}.{prop.identifier}", "", item.description) for item in prop.enum_items_static
-                ]
+        texts += [(f"{cls.__name__}.{p.identifier}", p.name, p.description) for p in messages.properties_of(cls)]
+        for prop in messages.properties_of(cls):
+            texts += [(f"{cls.__name__}.{prop.identifier}", "", description) for _, description in prop.items]
         wrong += [
             f"{where}: {text!r}" for where, label, text in texts if not text or text == label or text.endswith(".")
         ]
@@ -86,12 +77,13 @@ def test_tooltips_say_more_than_the_label_and_have_no_final_period(classes):
 def test_lengths_and_angles_have_units(classes):
     wrong = []
     for cls in classes:
-        for prop in properties_of(cls):
-            if prop.type != "FLOAT" or prop.array_length:
+        for prop in messages.properties_of(cls):
+            said = {prop.keywords.get("subtype"), prop.keywords.get("unit")}
+            if prop.kind != "FloatProperty":
                 continue
-            if ANGLES.search(prop.name) and prop.unit != "ROTATION":
+            if ANGLES.search(prop.name) and not said & {"ANGLE", "ROTATION"}:
                 wrong.append(f"{cls.__name__}.{prop.identifier} is an angle")
-            elif LENGTHS.search(prop.name) and prop.unit != "LENGTH":
+            elif LENGTHS.search(prop.name) and not said & {"DISTANCE", "LENGTH"}:
                 wrong.append(f"{cls.__name__}.{prop.identifier} is a length")
     assert not wrong
 
