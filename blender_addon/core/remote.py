@@ -154,9 +154,7 @@ def probe(remote: RemoteBackend) -> ServerInfo:
     except AddonError as error:
         if error.reason == "CONNECTION_LOST":
             if not remote.has_tls and _speaks_tls(remote):
-                raise AddonError(
-                    "TLS_ERROR", tr("{where} wants TLS; switch TLS on").format(where=where)
-                ) from error
+                raise AddonError("TLS_ERROR", tr("{where} wants TLS; switch TLS on").format(where=where)) from error
             problem = _handshake_problem(remote) if remote.has_tls else ""
             if problem:  # gRPC tells of the last address that it tried, which need not be the one that answers
                 raise AddonError("TLS_ERROR", problem) from error

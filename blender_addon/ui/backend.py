@@ -434,7 +434,7 @@ def _start_with_blender() -> None:
 def register() -> None:
     register_classes(CLASSES)
     if not bpy.app.background:
-        bpy.app.timers.register(_start_with_blender, first_interval=1.0)
+        bpy.app.timers.register(_start_with_blender, first_interval=1.0, persistent=True)
 
 
 def unregister() -> None:

@@ -65,7 +65,7 @@ def begin(context: bpy.types.Context, *, apart: bool | None = None) -> tuple[Pat
     _paths, _problem = tuple(view.image_path for view in taken.views), ""
     if taken.render is not None:
         _render = BackgroundRender(taken.render)
-        bpy.app.timers.register(look, first_interval=_INTERVAL)
+        bpy.app.timers.register(look, first_interval=_INTERVAL, persistent=True)
     else:
         _load()
     return _paths

@@ -140,7 +140,7 @@ def _draw() -> None:
         _batch.draw(shader)
     except Exception:
         log.exception("the overlay of the cameras is switched off")
-        bpy.app.timers.register(_end, first_interval=0.0)
+        bpy.app.timers.register(_end, first_interval=0.0, persistent=True)
     else:
         gpu.state.depth_test_set("NONE")
         gpu.state.blend_set("NONE")

@@ -254,7 +254,7 @@ def register() -> None:
     register_classes(CLASSES)
     session().on_setup_done = adopt_backend
     if not bpy.app.background:
-        bpy.app.timers.register(_take_up, first_interval=0.5)
+        bpy.app.timers.register(_take_up, first_interval=0.5, persistent=True)
 
 
 def unregister() -> None:

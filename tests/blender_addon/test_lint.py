@@ -107,6 +107,17 @@ def test_a_grey_button_always_says_why():
     assert not wrong
 
 
+def test_every_timer_survives_that_another_file_is_loaded():
+    """One that a load drops makes Blender 4.5 hang when it ends."""
+    calls = [
+        ast.unparse(node)
+        for path in messages.SOURCE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "bpy.app.timers.register"
+    ]
+    assert calls and [call for call in calls if "persistent=True" not in call] == []
+
+
 def test_what_changes_the_scene_can_be_undone(classes):
     operators = [cls for cls in classes if kind_of(cls) == "Operator"]
     assert all(cls.bl_options <= {"REGISTER", "UNDO", "INTERNAL", "BLOCKING"} for cls in operators)
