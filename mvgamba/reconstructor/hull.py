@@ -36,6 +36,8 @@ def hull_field(views: NormalisedViews, *, resolution: int, margin: int = 3) -> t
     field = carve_silhouettes(
         views.silhouettes, w2c, intrinsics, origin, spacing, shape, outside_frame=outside_frame(views.silhouettes)
     )
+    # where no view has a say it is infinite, and between two such points nothing could be interpolated
+    field = field.clamp(max=float(extent.max()))
     if posed.depth is not None:
         depth = posed.depth[:, 0]
         # a pixel of the outline without depth says nothing: it is neither background nor surface

@@ -10,7 +10,7 @@ import trimesh
 
 from mvgamba.cameras import fibonacci_cameras, orbit_cameras
 from mvgamba.errors import InvalidCameras, InvalidImage
-from mvgamba.reconstructor.hull import HullReconstructor
+from mvgamba.reconstructor.hull import HullReconstructor, hull_field
 from mvgamba.reconstructor.normalise import NORMALISED_RADIUS, normalise_views
 from mvgamba.types import Cameras, PosedViews
 
@@ -102,3 +102,13 @@ def test_cameras_of_different_places_have_no_common_object():
     apart[:, 0, 3] += torch.linspace(-9, 9, 6, dtype=torch.float64)
     with pytest.raises(InvalidCameras, match="common object"):
         normalise_views(dataclasses.replace(views, cameras=dataclasses.replace(cameras, c2w=apart)))
+
+
+def test_where_no_view_has_a_say_the_field_is_still_a_number():
+    azimuths = [0.0, math.pi / 2, math.pi, 3 * math.pi / 2, math.pi / 4]
+    cameras = orbit_cameras(azimuths, [0.0] * 4 + [1.0], radius=2.5, fovy=0.6, height=48, width=48)
+    views = views_of_sphere(cameras, torch.zeros(3, dtype=torch.float64), 0.7)
+    views.alpha[2:] = 1.0  # outlines that fill their frames say nothing of what is beside them
+    field, _, _ = hull_field(normalise_views(views), resolution=24)
+    assert bool(field.isfinite().all())
+    assert float(field.max()) > 0 > float(field.min())
