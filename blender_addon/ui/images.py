@@ -23,7 +23,7 @@ class MVGAMBA_UL_images(bpy.types.UIList):
         if item.image is None:
             row.label(text=tr("No image"), icon="ERROR")
         else:
-            row.label(text=item.image.name, icon_value=layout.icon(item.image), translate=False)
+            row.label(text=item.image.name, icon="IMAGE_DATA", translate=False)
         row.prop(item, "side", text="")
 
 

@@ -5,11 +5,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mvgamba.multiview.starter_network import to_signal
+from mvgamba.multiview.starter_network import from_signal, to_signal
 from mvgamba.types import SourceImage
 
 FILL = 0.8
 """Of the frame, by the longer side of an object in the middle of it."""
+MOST_STRETCH_OF_ROWS = 3.0
+"""What is further from the height of the front was not meant to be the same thing."""
 
 
 def boxes(covered: Bool[Tensor, "N H W"]) -> tuple[Float[Tensor, "N 2"], Float[Tensor, "N 2"]]:
@@ -90,3 +92,35 @@ def place_side(
     middle = (mine_low + mine_high) / 2 + scale * (extent / 2 - wanted)
     side = (scale * extent).expand(1, 2)
     return sampled(to_signal(image.rgb.float(), image.alpha.float())[None], middle, side, size=size)[0]
+
+
+def with_outlines_of_front(
+    rgb: Float[Tensor, "V 3 S S"], alpha: Float[Tensor, "V 1 S S"], *, sides: list[int], back: int | None
+) -> tuple[Float[Tensor, "V 3 S S"], Float[Tensor, "V 1 S S"]]:
+    """Views of level cameras agree with the outline of the front (view 0): sides are as high as it is, the back is its mirror image.
+
+    Both hold from far away. Of something thin, a row of difference would leave nothing that all views allow.
+
+    Args:
+        sides: Views whose rows are moved and stretched until they begin and end where those of the front do.
+        back: View that gets the front's outline turned over; colours that were made stay where they are covered.
+    """
+    rgb, alpha = rgb.clone(), alpha.clone()
+    low, high = boxes(alpha[:, 0] > 0.5)
+    size = alpha.shape[-1]
+    for view in sides:
+        share = float((high - low)[view, 1] / (high - low)[0, 1])
+        if not 1 / MOST_STRETCH_OF_ROWS <= share <= MOST_STRETCH_OF_ROWS:
+            continue
+        middle = torch.tensor(
+            [size / 2, float((low + high)[view, 1]) / 2 + share * (size - float((low + high)[0, 1])) / 2]
+        )
+        moved = sampled(
+            to_signal(rgb[view], alpha[view])[None], middle[None], torch.tensor([[size, share * size]]), size=size
+        )
+        rgb[view], alpha[view] = (part[0] for part in from_signal(moved))
+    if back is not None:
+        covered = alpha[back]
+        rgb[back] = covered * rgb[back] + (1 - covered) * rgb[0].flip(-1)
+        alpha[back] = alpha[0].flip(-1)
+    return rgb, alpha

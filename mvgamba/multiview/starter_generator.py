@@ -16,9 +16,9 @@ from mvgamba.errors import InvalidInput, WeightsMissing
 from mvgamba.multiview.consistency import hull_agreement
 from mvgamba.multiview.lora import add_adapter, fingerprint, known_words, load_adapter
 from mvgamba.multiview.memory import GOOD_SCORE, Recollection, StarterMemory
-from mvgamba.multiview.memory_files import read_memory
+from mvgamba.multiview.memory_files import BACK, LEFT, RIGHT, read_memory
 from mvgamba.multiview.palette import described
-from mvgamba.multiview.placing import centered, place_picture, place_side
+from mvgamba.multiview.placing import centered, place_picture, place_side, with_outlines_of_front
 from mvgamba.multiview.prompts import words_of
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
 from mvgamba.multiview.resembling import Resembling
@@ -45,7 +45,9 @@ PLACED_FROM = 0.4
 MOST_CANDIDATES = 16
 MOST_TURN = math.radians(20)
 """That a picture of a side may be off."""
-RESEMBLING_STRENGTH = 0.8
+LEVEL = 0.02
+"""Sine of the elevation up to which the camera of a picture looks level."""
+RESEMBLING_STRENGTH = 0.4
 """How much is given up of what objects of the picture's outline usually look like."""
 RECALL_STRENGTH = 0.35
 """How much of a recalled object is given up."""
@@ -297,6 +299,14 @@ class StarterGenerator:
             given = from_signal(self._with_pictures(signal, image, OUT_SIZE))
             for view in (0, *(view for view, _ in sides_of(image))):
                 rgb[view], alpha[view] = given[0][view], given[1][view]
+            if abs(float(cameras.c2w[0, 1, 2])) < LEVEL:
+                known = {view for view, _ in sides_of(image)}
+                rgb, alpha = with_outlines_of_front(
+                    rgb,
+                    alpha,
+                    sides=[view for view in (RIGHT, LEFT) if view not in known],
+                    back=None if BACK in known else BACK,
+                )
         return PosedViews(rgb * (alpha > 0), alpha, resize_cameras(cameras, OUT_SIZE, OUT_SIZE))
 
     def _understood(self, prompt: str) -> tuple[str, list[str]]:

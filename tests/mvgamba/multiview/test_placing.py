@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from mvgamba.multiview.placing import boxes, centered, place_picture, place_side, sampled
+from mvgamba.multiview.placing import (
+    boxes,
+    centered,
+    place_picture,
+    place_side,
+    sampled,
+    with_outlines_of_front,
+)
 from mvgamba.multiview.starter_network import from_signal, to_signal
 from mvgamba.types import SourceImage
 
@@ -69,3 +76,37 @@ def test_the_picture_of_a_side_stands_as_high_as_that_of_the_front():
     assert low[0, 1] == pytest.approx(12, abs=1) and high[0, 1] == pytest.approx(52, abs=1), "as high as the front"
     assert float(low[0, 0] + high[0, 0]) / 2 == pytest.approx(42, abs=1), "where the made side has it"
     assert float(high[0, 0] - low[0, 0]) == pytest.approx(8, abs=1.5), "of its own width"
+
+
+def views_of_blocks(*blocks):
+    rgb, alpha = from_signal(
+        torch.stack([block(rows=rows, columns=columns, color=color) for rows, columns, color in blocks])
+    )
+    return rgb, alpha
+
+
+def test_level_sides_are_as_high_as_the_front():
+    rgb, alpha = views_of_blocks(
+        ((30, 34), (4, 60), (1.0, 0.0, 0.0)),
+        ((34, 40), (20, 44), (0.0, 1.0, 0.0)),
+        ((30, 34), (4, 60), (0.0, 0.0, 1.0)),
+    )
+    _, after = with_outlines_of_front(rgb, alpha, sides=[1], back=None)
+    low, high = boxes(after[:, 0] > 0.5)
+    assert (low[1, 1], high[1, 1]) == (30, 34)  # or rows of a thin thing would miss each other
+    assert (low[1, 0], high[1, 0]) == (20, 44)  # its depth is its own
+    assert torch.equal(after[2], alpha[2])
+
+
+def test_the_back_has_the_outline_of_the_front_turned_over_and_its_own_colours():
+    rgb, alpha = views_of_blocks(((10, 50), (4, 30), (1.0, 0.0, 0.0)), ((10, 50), (36, 58), (0.0, 0.0, 1.0)))
+    colors, after = with_outlines_of_front(rgb, alpha, sides=[], back=1)
+    assert torch.equal(after[1], alpha[0].flip(-1))
+    assert colors[1, :, 30, 40].tolist() == [0.0, 0.0, 1.0]
+    assert colors[1, :, 30, 59].tolist() == [1.0, 0.0, 0.0]  # nothing was made there: what the front has
+
+
+def test_a_side_of_another_height_altogether_is_left_alone():
+    rgb, alpha = views_of_blocks(((4, 60), (4, 60), (1.0, 0.0, 0.0)), ((30, 36), (4, 60), (1.0, 0.0, 0.0)))
+    _, after = with_outlines_of_front(rgb, alpha, sides=[1], back=None)
+    assert torch.equal(after, alpha)
