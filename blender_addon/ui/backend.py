@@ -155,6 +155,7 @@ def draw_status_box(layout: bpy.types.UILayout, context: bpy.types.Context) -> N
     row.operator("mvgamba.open_log")
     row.operator("mvgamba.copy_diagnostics")
     if not is_remote_chosen(context):
+        row = box.row(align=True)  # four in a row would be cut off
         row.operator("mvgamba.backend_setup")
         row.operator("mvgamba.backend_update")
 
