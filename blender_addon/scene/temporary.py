@@ -40,8 +40,20 @@ def _remove(created: list[bpy.types.ID], images_before: set[bpy.types.Image]) ->
             # Frees what the render engine kept of the scene; else Blender 4.5 crashes at some later import.
             item.render.use_persistent_data = False
         collection = next(c for kind, c in collections.items() if isinstance(item, kind))
-        collection.remove(item)
+        with _some_window():
+            collection.remove(item)
     created.clear()
     for image in set(bpy.data.images) - images_before:
         if image.type == "RENDER_RESULT":
             bpy.data.images.remove(image)
+
+
+@contextlib.contextmanager
+def _some_window() -> Iterator[None]:
+    """A window in the context. A script has none right after it has loaded a file, and then Blender crashes as it removes a scene."""
+    windows = bpy.context.window_manager.windows
+    if bpy.context.window is not None or not windows:
+        yield
+        return
+    with bpy.context.temp_override(window=windows[0]):
+        yield

@@ -46,6 +46,7 @@ def test_generate_is_one_click_and_its_result_one_undo_step(release: Release, ou
     assert len(report["placed"]) == 1
     assert report["views_drawn"] <= 5, "the 3D View is drawn for the progress of a job"
     assert report["undone"] == [] and report["redone"] == report["placed"]
+    assert report["scenes_after_load"] == ["Scene"]
 
 
 def test_a_result_is_put_on_the_surface_under_the_mouse(release: Release, outcomes: Outcomes) -> None:

@@ -1,7 +1,9 @@
 """A cube is captured by a click on Generate, placed, undone and redone."""
 
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import bpy
 from harness import Window, until
@@ -48,3 +50,18 @@ def steps(window: Window) -> Iterator[float]:
         yield 1.5
         window.report[name] = results()
     window.ask("screenshot", name="redone")
+    yield from captured_after_load(window)
+
+
+def captured_after_load(window: Window) -> Iterator[float]:
+    """A script that loads a file has no window in its context until the next event; Blender 4.3 then crashed in a capture."""
+    path = str(Path(tempfile.mkdtemp()) / "loaded.blend")
+    with window.override():
+        bpy.ops.wm.save_as_mainfile(filepath=path)
+        bpy.ops.wm.open_mainfile(filepath=path, load_ui=False)
+    cube = next(obj for obj in bpy.data.objects if obj.type == "MESH" and obj.mvgamba.kind == "NONE")
+    row = window.module("api").generate([cube], wait=False)
+    window.report["scenes_after_load"] = [scene.name for scene in bpy.data.scenes]
+    yield 0.5
+    bpy.ops.mvgamba.cancel(request_id=row.id)
+    yield from until(lambda: not row.is_active, 60, "the end of the last job")
