@@ -137,6 +137,9 @@ def run_scenario(
         text = (out / "blender.log").read_text(errors="replace")
         path = home / "report.json"
         report = json.loads(path.read_text()) if path.is_file() else {}
+        for crash in home.rglob("*.crash.txt"):
+            shutil.copy(crash, out)
+            text += crash.read_text(errors="replace")
         if "first_step" in report:
             report["start_seconds"] = round(report.pop("first_step") - began, 1)
         report["whole_seconds"] = round(time.time() - began, 1)
