@@ -257,7 +257,7 @@ class JobRow:
                     else tr("Queued")
                 )
             case JobState.RUNNING:
-                left = "" if self.seconds_left is None else f"  {self.seconds_left:.0f} s"
+                left = f"  {self.seconds_left:.0f} s" if self.seconds_left and self.seconds_left >= 0.5 else ""
                 return f"{tr(STAGE_LABELS.get(self.stage, WORKING))} {100 * self.fraction:.0f} %{left}"
             case JobState.CANCELLING:
                 return tr("Cancelling")

@@ -8,6 +8,7 @@ from ..scene.own_cameras import chosen_cameras, few_cameras_warning
 from ..scene.rig import selected_rig
 from . import capture_preview
 from .main import obstacle, run
+from .setup import needs_first_run
 from .sidebar import Sidebar
 
 PROP_FACES = 5_000
@@ -43,7 +44,7 @@ class MVGAMBA_PT_capture(Sidebar, bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene.mvgamba.source == "CAPTURE"
+        return context.scene.mvgamba.source == "CAPTURE" and not needs_first_run(context)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

@@ -280,6 +280,10 @@ class MVGAMBA_PT_mesh(Sidebar, bpy.types.Panel):
     bl_parent_id = "MVGAMBA_PT_main"
     bl_options = {"DEFAULT_CLOSED"}
 
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return not needs_first_run(context)
+
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout
         layout.use_property_split = True
@@ -298,7 +302,7 @@ class MVGAMBA_PT_advanced(Sidebar, bpy.types.Panel):
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene.mvgamba.source != "CAPTURE"
+        return context.scene.mvgamba.source != "CAPTURE" and not needs_first_run(context)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

@@ -5,6 +5,7 @@ import bpy
 from ..core.i18n import tr
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.target import replacing_obstacle
+from .setup import needs_first_run
 from .sidebar import Sidebar
 
 
@@ -14,6 +15,10 @@ class MVGAMBA_PT_placement(Sidebar, bpy.types.Panel):
     bl_label = "Placement"
     bl_parent_id = "MVGAMBA_PT_main"
     bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return not needs_first_run(context)
 
     def draw(self, context: bpy.types.Context) -> None:
         layout = self.layout

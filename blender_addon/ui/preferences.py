@@ -35,7 +35,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         ),
     )
     backend_path: StringProperty(
-        name="Backend",
+        name="Program",
         description="The mvgamba-backend executable, empty to look for it on the search path",
         subtype="FILE_PATH",
         update=_path_changed,
@@ -52,7 +52,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         ),
     )
     idle_minutes: IntProperty(
-        name="Idle Unload",
+        name="Idle Minutes",
         description="Minutes without a job after which the backend frees its memory, 0 for never",
         default=DEFAULT_IDLE_MINUTES,
         min=0,
@@ -135,7 +135,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         default=False,
     )
     keep_days: IntProperty(
-        name="Keep Captures",
+        name="Days to Keep Captures",
         description="Days after which captures of old jobs are deleted at the start, results stay, 0 keeps all",
         default=30,
         min=0,
