@@ -39,6 +39,10 @@ ELEVATIONS = (0.0, 0.0, 0.0, 0.0, math.pi / 3)
 KNOWN_ELEVATIONS = (0.0, math.radians(15), math.radians(30))
 """That pictures were learned from; one of them is chosen for a picture of unknown elevation."""
 OUT_SIZE = 256
+BORDER = 2
+"""Pixels of the finished views in which nothing is."""
+LEAST_GAIN_OF_TILT = 0.01
+"""By which the views of a picture from above must agree better than those of a level one to be taken."""
 STEPS, TEXT_GUIDANCE, PICTURE_GUIDANCE = 25, 3.0, 2.0
 PLACED_FROM = 0.4
 """Share of the steps after which the front view is the picture itself."""
@@ -181,7 +185,8 @@ class StarterGenerator:
             signals = with_details(self.model, given, signals, noise, share=1 - options.strength)
         signals = signals.cpu()
         scores = [self._score(signals[k], cameras[k], request.image) for k in range(count)]
-        best = max(range(count), key=lambda k: scores[k])
+        # pictures are mostly level, and what tells the others apart is weak
+        best = max(range(count), key=lambda k: scores[k] - (LEAST_GAIN_OF_TILT if tilts[k] > LEVEL else 0.0))
         views = self._finished(signals[best], cameras[best], request.image)
         facts: dict[str, Any] = {
             "generator": self.name,
@@ -307,7 +312,9 @@ class StarterGenerator:
                     sides=[view for view in (RIGHT, LEFT) if view not in known],
                     back=None if BACK in known else BACK,
                 )
-        return PosedViews(rgb * (alpha > 0), alpha, resize_cameras(cameras, OUT_SIZE, OUT_SIZE))
+        # all of the object was made: an outline that touches the frame would say that it goes on beside it
+        whole = F.pad(alpha[..., BORDER:-BORDER, BORDER:-BORDER], (BORDER,) * 4)
+        return PosedViews(rgb * (whole > 0), whole, resize_cameras(cameras, OUT_SIZE, OUT_SIZE))
 
     def _understood(self, prompt: str) -> tuple[str, list[str]]:
         """The prompt in words that were learned, and what a person should know of the others."""

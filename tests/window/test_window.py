@@ -4,10 +4,12 @@ import json
 import math
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.window.chroots import Release
 
+CATALOGS = Path(__file__).resolve().parents[2] / "blender_addon" / "translations"
 LONG = bool(os.environ.get("MVGAMBA_WINDOW_LONG"))
 SOAK_JOBS = int(os.environ.get("MVGAMBA_SOAK_JOBS", "300" if LONG else "40"))
 
@@ -21,6 +23,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "generate": {"limit": 240},
     "placing": {"limit": 300},
+    "languages": {"limit": 240},
     "stall": {"limit": 900 if LONG else 500, "options": {"seconds": 300 if LONG else 40}},
     "soaking": {"limit": 420 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
     "first_asset": {"limit": 600, "pipeline": "real", "install": False},
@@ -47,6 +50,13 @@ def test_generate_is_one_click_and_its_result_one_undo_step(release: Release, ou
     assert report["views_drawn"] <= 5, "the 3D View is drawn for the progress of a job"
     assert report["undone"] == [] and report["redone"] == report["placed"]
     assert report["scenes_after_load"] == ["Scene"]
+
+
+def test_the_panel_speaks_each_language(release: Release, outcomes: Outcomes) -> None:
+    report = outcomes(release, "languages").report
+    for file, said in report["said"].items():
+        catalog = json.loads((CATALOGS / f"{file}.json").read_text(encoding="utf-8"))
+        assert said == [catalog[text] for text in report["again"]]
 
 
 def test_a_result_is_put_on_the_surface_under_the_mouse(release: Release, outcomes: Outcomes) -> None:

@@ -202,3 +202,13 @@ def test_a_start_of_other_views_is_refused(generator):
     views = PosedViews(torch.rand(2, 3, 16, 16), torch.ones(2, 1, 16, 16), rig_cameras(size=16)[[0, 1]])
     with pytest.raises(InvalidInput, match="start has 2 views"):
         generator.generate(ViewsRequest(prompt="a barrel", start=views))
+
+
+def test_finished_views_end_before_the_frame(generator):
+    alpha = torch.zeros(1, 64, 64)
+    alpha[:, 30:33] = 1.0  # a plank from one border to the other
+    wide = SourceImage(torch.full((3, 64, 64), 0.5), alpha)
+    views = generator.generate(ViewsRequest(image=wide, steps=2, elevation=0.0)).views
+    border = torch.ones_like(views.alpha[0, 0], dtype=torch.bool)
+    border[2:-2, 2:-2] = False
+    assert float(views.alpha[:, 0, border].max()) == 0.0  # or it would go on for ever beside the pictures
