@@ -236,6 +236,29 @@ def test_sources_without_an_editor_say_so(settings):
         bpy.ops.mvgamba.image_paste()
 
 
+@pytest.fixture
+def image_editor(settings):
+    """An Image Editor in the place of another editor, with a picture."""
+    area = next(area for area in bpy.context.screen.areas if area.type != "VIEW_3D")
+    before, area.type = area.type, "IMAGE_EDITOR"
+    area.spaces.active.image = picture("Shown")
+    yield area
+    area.type = before
+
+
+def test_the_picture_of_an_image_editor_joins_the_list(settings, image_editor):
+    assert bpy.ops.mvgamba.image_from_editor() == {"FINISHED"}
+    assert [item.image.name for item in settings.images] == ["Shown"] and settings.source == "IMAGE"
+
+
+def test_the_picture_of_an_image_editor_becomes_an_object(addon, settings, image_editor):
+    settings.images.add().image = picture("Another")
+    assert bpy.ops.mvgamba.generate_from_editor() == {"FINISHED"}
+    assert finish(addon).text == "Placed"
+    assert [item.image.name for item in settings.images] == ["Shown"]
+    assert results()[0].mvgamba.kind == "IMAGE"
+
+
 def test_a_result_on_disk_is_imported_with_its_settings(addon, settings, tmp_path):
     settings.source, settings.prompt = "TEXT", "a barrel"
     bpy.ops.mvgamba.generate(wait=True)
