@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ from mvgamba_backend.engine.protocol import Description, EngineSettings, Listene
 
 log = logging.getLogger(__name__)
 
+MOST_LOOKS = 3
+"""Workers in a row that may end while they look what there is."""
 STOP_TIMEOUT = 2.0
 
 
@@ -100,11 +103,17 @@ class LocalEngine:
         worker.send({"type": "cancel", "job_id": job_id})
 
     def describe(self, *, timeout: float = 0.0) -> Description | None:
-        self._look_again()
-        if timeout > 0 and not self._described.wait(timeout):
+        end = time.monotonic() + timeout
+        for _ in range(MOST_LOOKS):
+            self._look_again()
+            if timeout > 0 and not self._described.wait(max(0.0, end - time.monotonic())):
+                with self._lock:
+                    busy = any(slot.task is not None for slot in self._slots if slot.worker is self._looking)
+                return self._description if busy else None
             with self._lock:
-                busy = any(slot.task is not None for slot in self._slots if slot.worker is self._looking)
-            return self._description if busy else None
+                is_answered = self._weights is not None or self._stopping
+            if timeout <= 0 or is_answered:
+                break  # else the worker that was asked has ended before it answered, perhaps before that was seen
         return self._description
 
     def stop(self) -> None:
