@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import bpy
@@ -9,6 +10,7 @@ import bpy
 from ..core.errors import AddonError
 from ..core.file_names import file_stem
 from ..core.i18n import tr
+from .pictures import write_picture
 from .result import parts_of, request_record
 from .stand_in import stand_in
 
@@ -77,9 +79,20 @@ def _export_textures(obj: bpy.types.Object, folder: Path) -> list[Path]:
     for image in images:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{file_stem(Path(image.name).stem)}{_SUFFIXES.get(image.file_format, '.png')}"
-        image.save(filepath=str(path), save_copy=True)
-        written.append(path)
+        written.append(_write_image(image, path))
     return written
+
+
+def _write_image(image: bpy.types.Image, path: Path) -> Path:
+    """The file as it was packed or lies on the disk; what was painted since, or never had a file, as PNG. The datablock stays as it is."""
+    source = Path(bpy.path.abspath(image.filepath)) if image.filepath else None
+    if not image.is_dirty and image.packed_file is not None:
+        path.write_bytes(image.packed_file.data)
+    elif not image.is_dirty and source is not None and source.is_file():
+        shutil.copyfile(source, path)
+    else:
+        path = write_picture(image, path.with_suffix(".png"), max_edge=max(image.size))
+    return path
 
 
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "OPEN_EXR": ".exr", "TARGA": ".tga", "TIFF": ".tif"}

@@ -479,6 +479,8 @@ def test_diagnostics_tell_no_prompt_no_picture_and_no_token(addon, preferences, 
 
 
 def test_diagnostics_tell_versions_of_the_backend(addon, preferences, ui):
+    # that of the test before may be shown for a moment longer
+    assert wait(addon, lambda: not ui.backend.current_status(bpy.context).is_answering)
     bpy.ops.mvgamba.backend_start()
     assert wait(addon, lambda: ui.backend.current_status(bpy.context).word == "Ready")
     backend = json.loads(ui.diagnostics.collect(bpy.context))["backend"]
