@@ -6,6 +6,7 @@ Blender's user folder is a temporary one, so nobody's settings are read or writt
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 from types import SimpleNamespace
 
@@ -19,9 +20,23 @@ if HAS_BPY:
     extension.use_folder(tempfile.mkdtemp(prefix="mvgamba-blender-"))
 
 
+_status = 0
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    global _status
+    _status = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     if HAS_BPY:
         shutil.rmtree(os.environ["BLENDER_USER_RESOURCES"], ignore_errors=True)
+        # Blender as a module may crash or hang while Python takes it down, after all tests have passed.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)
 
 
 @pytest.fixture(scope="session")
