@@ -7,6 +7,7 @@ import bpy
 
 from ..core.errors import AddonError
 from ..core.i18n import tr
+from .temporary import temporary_datablocks
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,9 @@ def write_picture(image: bpy.types.Image, path: Path, *, max_edge: int = MAX_EDG
     """
     check_picture(image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scene = bpy.data.scenes.new("MVGamba Picture")
-    try:
+    with temporary_datablocks() as created:
+        scene = bpy.data.scenes.new("MVGamba Picture")
+        created.append(scene)
         settings = scene.render.image_settings
         if hasattr(settings, "media_type"):
             settings.media_type = "IMAGE"
@@ -35,13 +37,11 @@ def write_picture(image: bpy.types.Image, path: Path, *, max_edge: int = MAX_EDG
         scene.render.dither_intensity = 0.0
         scene.display_settings.display_device = "sRGB"
         scene.view_settings.view_transform, scene.view_settings.look = "Standard", "None"
-        image.save_render(str(path), scene=scene)
-    except RuntimeError as error:
-        raise AddonError(
-            "INVALID_IMAGE", tr('"{name}" could not be written: {why}').format(name=image.name, why=error)
-        ) from error
-    finally:
-        bpy.data.scenes.remove(scene)
+        try:
+            image.save_render(str(path), scene=scene)
+        except RuntimeError as error:
+            text = tr('"{name}" could not be written: {why}').format(name=image.name, why=error)
+            raise AddonError("INVALID_IMAGE", text) from error
     if not path.is_file():
         raise AddonError("INVALID_IMAGE", tr('"{name}" has no pixels').format(name=image.name))
     if image.type != "RENDER_RESULT" and max(image.size) <= max_edge:
@@ -72,11 +72,9 @@ def check_picture(image: bpy.types.Image | None) -> None:
 
 def fit_picture(source: Path, path: Path, *, width: int, height: int) -> Path:
     """A picture file as a PNG of exactly this size, for a view that a person replaces. Raises: AddonError, INVALID_IMAGE."""
-    image = load_picture(source)
-    try:
-        write_picture(image, path, max_edge=1 << 16)
-    finally:
-        bpy.data.images.remove(image)
+    with temporary_datablocks() as created:
+        created.append(load_picture(source))
+        write_picture(created[0], path, max_edge=1 << 16)
     _scaled(path, width, height)
     return path
 
@@ -94,21 +92,18 @@ def load_picture(path: Path) -> bpy.types.Image:
 
 
 def _shrink(path: Path, max_edge: int) -> None:
-    image = bpy.data.images.load(str(path))
-    try:
-        width, height = image.size
-        longer = max(width, height)
-    finally:
-        bpy.data.images.remove(image)
+    with temporary_datablocks() as created:
+        created.append(bpy.data.images.load(str(path)))
+        width, height = created[0].size
+    longer = max(width, height)
     if longer > max_edge:
         _scaled(path, max(1, round(width * max_edge / longer)), max(1, round(height * max_edge / longer)))
 
 
 def _scaled(path: Path, width: int, height: int) -> None:
-    image = bpy.data.images.load(str(path))
-    try:
+    with temporary_datablocks() as created:
+        image = bpy.data.images.load(str(path))
+        created.append(image)
         if tuple(image.size) != (width, height):
             image.scale(width, height)
             image.save(filepath=str(path))
-    finally:
-        bpy.data.images.remove(image)

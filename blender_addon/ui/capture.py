@@ -8,8 +8,8 @@ from ..scene.own_cameras import chosen_cameras, few_cameras_warning
 from ..scene.rig import selected_rig
 from . import capture_preview
 from .main import obstacle, run
-from .setup import needs_first_run
-from .sidebar import Sidebar
+from .setup import FormPanel
+from .sidebar import as_form
 
 PROP_FACES = 5_000
 PROP_TEXTURE = "1024"
@@ -35,21 +35,17 @@ class MVGAMBA_OT_replace_by_prop(bpy.types.Operator):
         return run(self, context, "CAPTURE")
 
 
-class MVGAMBA_PT_capture(Sidebar, bpy.types.Panel):
+class MVGAMBA_PT_capture(FormPanel, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_capture"
     bl_order = 2
     bl_label = "Capture"
-    bl_parent_id = "MVGAMBA_PT_main"
-    bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene.mvgamba.source == "CAPTURE" and not needs_first_run(context)
+        return context.scene.mvgamba.source == "CAPTURE" and super().poll(context)
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = as_form(self.layout)
         settings = context.scene.mvgamba
         layout.prop(settings, "capture_shading")
         if settings.capture_shading == "SCENE":

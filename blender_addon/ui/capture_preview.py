@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 import bpy.utils.previews
 
-from ..core.errors import AddonError, sentence
+from ..core.errors import sentence
 from ..core.i18n import tr
 from ..core.shots import BackgroundRender
 from ..scene.capture import CaptureSettings, capture
@@ -15,6 +15,7 @@ from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import user_folder
 from ..scene.own_cameras import chosen_cameras
 from ..scene.subject import captured_objects
+from .acting import attempt
 
 log = logging.getLogger(__name__)
 
@@ -116,12 +117,7 @@ class MVGAMBA_OT_capture_preview(bpy.types.Operator):
         return True
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            begin(context)
-        except AddonError as error:
-            self.report({"ERROR"}, sentence(error.reason, error.message))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        return attempt(self, lambda: begin(context))
 
 
 def _new_folder() -> Path:

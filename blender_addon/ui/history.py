@@ -7,11 +7,12 @@ import bpy.utils.previews
 from bpy.props import StringProperty
 
 from .. import api
-from ..core.errors import AddonError, sentence
+from ..core.errors import AddonError
 from ..core.history import HistoryEntry
 from ..core.i18n import tr
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.history import book
+from .acting import attempt
 from .load_settings import load_request
 from .redraw import tag_panels
 from .sidebar import Sidebar
@@ -52,12 +53,7 @@ class _EntryOperator(bpy.types.Operator):
         if entry is None:
             self.report({"WARNING"}, tr("This result is no longer listed"))
             return {"CANCELLED"}
-        try:
-            self.act(context, entry)
-        except AddonError as error:
-            self.report({"ERROR"}, sentence(error.reason, error.message))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        return attempt(self, lambda: self.act(context, entry))
 
     def act(self, context: bpy.types.Context, entry: HistoryEntry) -> None:
         raise NotImplementedError

@@ -5,10 +5,11 @@ from pathlib import Path
 import bpy
 from bpy.props import CollectionProperty, EnumProperty, IntProperty, StringProperty
 
-from ..core.errors import AddonError, sentence
+from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.pictures import EXTENSIONS, check_picture, load_picture
+from .acting import attempt
 from .preferences import preferences
 
 MOST_IMAGES = 4
@@ -31,12 +32,7 @@ class _ImageOperator(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            self.act(context)
-        except AddonError as error:
-            self.report({"ERROR"}, sentence(error.reason, error.message))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        return attempt(self, lambda: self.act(context))
 
     def act(self, context: bpy.types.Context) -> None:
         raise NotImplementedError

@@ -7,11 +7,11 @@ from bpy.props import IntProperty, StringProperty
 
 from .. import api
 from ..core.cameras import VIEW_COUNTS
-from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow, JobState
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.session import session
+from .acting import RowOperator
 from .images import FILTER
 from .previews import icon_of, refresh
 from .remedies import draw_remedies
@@ -19,28 +19,7 @@ from .sidebar import Sidebar
 from .wrapped import draw_text
 
 
-class _RowOperator(bpy.types.Operator):
-    """Acts on the row whose request it names."""
-
-    request_id: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        row = session().board.find(self.request_id)
-        if row is None:
-            self.report({"WARNING"}, tr("This job is no longer listed"))
-            return {"CANCELLED"}
-        try:
-            self.act(context, row)
-        except AddonError as error:
-            self.report({"ERROR"}, sentence(error.reason, error.message))
-            return {"CANCELLED"}
-        return {"FINISHED"}
-
-    def act(self, context: bpy.types.Context, row: JobRow) -> None:
-        raise NotImplementedError
-
-
-class MVGAMBA_OT_cancel(_RowOperator):
+class MVGAMBA_OT_cancel(RowOperator):
     bl_idname = "mvgamba.cancel"
     bl_label = "Cancel"
     bl_description = "Stop this job"
@@ -50,7 +29,7 @@ class MVGAMBA_OT_cancel(_RowOperator):
         session().cancel(row)
 
 
-class MVGAMBA_OT_retry(_RowOperator):
+class MVGAMBA_OT_retry(RowOperator):
     bl_idname = "mvgamba.retry"
     bl_label = "Retry"
     bl_description = "Send the same captures again"
@@ -60,7 +39,7 @@ class MVGAMBA_OT_retry(_RowOperator):
         api.retry(row, context=context)
 
 
-class MVGAMBA_OT_retry_more_views(_RowOperator):
+class MVGAMBA_OT_retry_more_views(RowOperator):
     bl_idname = "mvgamba.retry_more_views"
     bl_label = "Retry With More Views"
     bl_description = "Capture the subject again with the next larger number of cameras"
@@ -76,7 +55,7 @@ def next_view_count(row: JobRow) -> int:
     return next((count for count in VIEW_COUNTS if count > now), VIEW_COUNTS[-1])
 
 
-class MVGAMBA_OT_place_result(_RowOperator):
+class MVGAMBA_OT_place_result(RowOperator):
     bl_idname = "mvgamba.place_result"
     bl_label = "Place Here"
     bl_description = "Import the result of this job into the open scene"
@@ -123,7 +102,7 @@ class MVGAMBA_OT_clear_finished(bpy.types.Operator):
         return {"FINISHED"}
 
 
-class MVGAMBA_OT_approve_views(_RowOperator):
+class MVGAMBA_OT_approve_views(RowOperator):
     bl_idname = "mvgamba.approve_views"
     bl_label = "Reconstruct"
     bl_description = "Go on from these views to a textured mesh"
@@ -135,7 +114,7 @@ class MVGAMBA_OT_approve_views(_RowOperator):
         api.approve(row, variant=self.variant, context=context)
 
 
-class MVGAMBA_OT_replace_view(_RowOperator):
+class MVGAMBA_OT_replace_view(RowOperator):
     bl_idname = "mvgamba.replace_view"
     bl_label = "Replace View"
     bl_description = "Use another picture for this view, cut out and framed as the one that it replaces"

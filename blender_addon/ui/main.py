@@ -20,8 +20,8 @@ from ..scene.target import replacing_obstacle
 from .backend import draw_hint, draw_status, hint
 from .backend import obstacle as backend_obstacle
 from .images import draw_images, edited_image
-from .setup import draw_first_run, needs_first_run
-from .sidebar import Sidebar
+from .setup import FormPanel, draw_first_run, needs_first_run
+from .sidebar import Sidebar, as_form
 from .wrapped import draw_text
 
 log = logging.getLogger(__name__)
@@ -237,9 +237,7 @@ class MVGAMBA_PT_main(Sidebar, bpy.types.Panel):
         draw_status(self.layout, context)
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = as_form(self.layout)
         settings = context.scene.mvgamba
         if needs_first_run(context):
             draw_first_run(layout, context)
@@ -263,9 +261,7 @@ class MVGAMBA_PT_image_editor(bpy.types.Panel):
     bl_category = "MVGamba"
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = as_form(self.layout)
         draw_common(layout, context)
         column = layout.column()
         column.scale_y = 1.4
@@ -273,41 +269,29 @@ class MVGAMBA_PT_image_editor(bpy.types.Panel):
         layout.operator("mvgamba.image_from_editor", text=tr("Add to Images"), icon="ADD")
 
 
-class MVGAMBA_PT_mesh(Sidebar, bpy.types.Panel):
+class MVGAMBA_PT_mesh(FormPanel, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_mesh"
     bl_order = 4
     bl_label = "Mesh & Texture"
-    bl_parent_id = "MVGAMBA_PT_main"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return not needs_first_run(context)
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = as_form(self.layout)
         settings = context.scene.mvgamba
         for name in ("target_faces", "texture_size", "shade_smooth", "use_refine", "lod_count", "collision"):
             layout.prop(settings, name)
 
 
-class MVGAMBA_PT_advanced(Sidebar, bpy.types.Panel):
+class MVGAMBA_PT_advanced(FormPanel, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_advanced"
     bl_order = 5
     bl_label = "Advanced"
-    bl_parent_id = "MVGAMBA_PT_main"
-    bl_options = {"DEFAULT_CLOSED"}
 
     @classmethod
     def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene.mvgamba.source != "CAPTURE" and not needs_first_run(context)
+        return context.scene.mvgamba.source != "CAPTURE" and super().poll(context)
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = as_form(self.layout)
         settings = context.scene.mvgamba
         layout.prop(settings, "generator")
         layout.prop(settings, "negative_prompt")

@@ -5,25 +5,17 @@ import bpy
 from ..core.i18n import tr
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.target import replacing_obstacle
-from .setup import needs_first_run
-from .sidebar import Sidebar
+from .setup import FormPanel
+from .sidebar import as_form
 
 
-class MVGAMBA_PT_placement(Sidebar, bpy.types.Panel):
+class MVGAMBA_PT_placement(FormPanel, bpy.types.Panel):
     bl_idname = "MVGAMBA_PT_placement"
     bl_order = 3
     bl_label = "Placement"
-    bl_parent_id = "MVGAMBA_PT_main"
-    bl_options = {"DEFAULT_CLOSED"}
-
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return not needs_first_run(context)
 
     def draw(self, context: bpy.types.Context) -> None:
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = as_form(self.layout)
         settings = context.scene.mvgamba
         is_capture = settings.source == "CAPTURE"
         mode = settings.capture_placement if is_capture else settings.placement

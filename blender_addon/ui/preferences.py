@@ -14,6 +14,7 @@ from ..core.setup import PACKAGE
 from ..scene.backend import DEFAULT_IDLE_MINUTES, allowed_hosts, own_preferences
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
+from .sidebar import as_form
 from .wrapped import draw_text
 
 
@@ -146,9 +147,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
     def draw(self, context: bpy.types.Context) -> None:
         from .backend import draw_status_box
 
-        layout = self.layout
-        layout.use_property_split = True
-        layout.use_property_decorate = False
+        layout = as_form(self.layout)
         layout.row().prop(self, "backend_mode", expand=True)
         if self.backend_mode == "LOCAL":
             self._draw_local(layout)

@@ -3,35 +3,21 @@
 import random
 
 import bpy
-from bpy.props import StringProperty
 
 from .. import api
-from ..core.errors import AddonError, sentence
-from ..core.i18n import tr
 from ..core.jobs import JobRow
 from ..scene.classes import register_classes, unregister_classes
-from ..scene.session import session
+from .acting import RowOperator
 from .backend import draw_buttons
 
 
-class _FailedJob(bpy.types.Operator):
+class _FailedJob(RowOperator):
     """Sends a job again, changed."""
 
     bl_options = {"INTERNAL"}
 
-    request_id: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        row = session().board.find(self.request_id)
-        if row is None:
-            self.report({"WARNING"}, tr("This job is no longer listed"))
-            return {"CANCELLED"}
-        try:
-            api.retry(row, context=context, **self.changes(row))
-        except AddonError as error:
-            self.report({"ERROR"}, sentence(error.reason, error.message))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+    def act(self, context: bpy.types.Context, row: JobRow) -> None:
+        api.retry(row, context=context, **self.changes(row))
 
     def changes(self, row: JobRow) -> dict[str, object]:
         """Fields of JobOptions that are not as they were."""

@@ -14,6 +14,7 @@ from ..core.jobs import JobRow
 from ..scene import lods, session, variants
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.result import adjust, is_result, obstacle, parts_of, reset, selected_results
+from .acting import attempt
 from .load_settings import SIDES, load_images, load_request
 from .preferences import is_backend_found
 from .sidebar import Sidebar
@@ -63,12 +64,7 @@ class ActiveResultOperator(ResultOperator):
     """Acts on the active result only."""
 
     def execute(self, context: bpy.types.Context) -> set[str]:
-        try:
-            self.act(context, context.object)
-        except AddonError as error:
-            self.report({"ERROR"}, sentence(error.reason, error.message))
-            return {"CANCELLED"}
-        return {"FINISHED"}
+        return attempt(self, lambda: self.act(context, context.object))
 
 
 class MVGAMBA_OT_step_variant(ResultOperator):

@@ -15,12 +15,24 @@ from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from .backend import is_remote_chosen
 from .preferences import found_command, is_backend_found
+from .sidebar import Sidebar
 from .wrapped import draw_text
 
 
 def needs_first_run(context: bpy.types.Context) -> bool:
     """Whether the panel should show the card instead of its form."""
     return not is_remote_chosen(context) and not is_backend_found()
+
+
+class FormPanel(Sidebar):
+    """Settings of the next job: closed at first, and not there while the card takes the place of the form."""
+
+    bl_parent_id = "MVGAMBA_PT_main"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        return not needs_first_run(context)
 
 
 def draw_first_run(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

@@ -1,4 +1,6 @@
-"""Which area our panels belong to."""
+"""Which area our panels belong to, and how settings are laid out in them."""
+
+import bpy
 
 
 class Sidebar:
@@ -11,3 +13,10 @@ class Sidebar:
     bl_space_type = "VIEW_3D"
     bl_region_type = "UI"
     bl_category = "MVGamba"
+
+
+def as_form(layout: bpy.types.UILayout) -> bpy.types.UILayout:
+    """The layout, for properties below each other with their labels at the left."""
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    return layout
