@@ -59,6 +59,15 @@ def addon() -> SimpleNamespace:
     )
 
 
+@pytest.fixture(scope="module")
+def fake_backend(addon):
+    """All jobs of a file of tests go to one backend with the fake pipeline."""
+    extension.use_backend_arguments("--pipeline fake")
+    yield
+    addon.session().stop_backend()
+    extension.use_backend_arguments("")
+
+
 @pytest.fixture
 def scene(addon):
     """An empty scene."""

@@ -34,6 +34,15 @@ def module(name: str) -> ModuleType:
     return importlib.import_module(f"{MODULE}.{name}")
 
 
+def use_backend_arguments(arguments: str) -> None:
+    """What the local backend is started with from now on, such as `--pipeline fake`."""
+    import bpy
+
+    # Looked up anew each time: a reference does not outlive that the extension is disabled.
+    bpy.context.preferences.addons[MODULE].preferences.backend_arguments = arguments
+    module("ui.preferences").check_backend()
+
+
 def backend_command() -> list[str] | None:
     """How to start a backend here: MVGAMBA_BACKEND, or the environment that `make` builds beside the source."""
     if os.environ.get("MVGAMBA_BACKEND"):

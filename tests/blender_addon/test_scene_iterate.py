@@ -12,18 +12,9 @@ from tests.blender_addon import extension, props  # noqa: E402
 
 pytestmark = [
     pytest.mark.blender,
+    pytest.mark.usefixtures("fake_backend"),
     pytest.mark.skipif(extension.backend_command() is None, reason="no mvgamba-backend: set MVGAMBA_BACKEND"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fake_backend(addon):
-    own = bpy.context.preferences.addons[extension.MODULE].preferences
-    own.backend_arguments = "--pipeline fake"
-    addon.module("ui.preferences").check_backend()
-    yield
-    addon.session().stop_backend()
-    bpy.context.preferences.addons[extension.MODULE].preferences.backend_arguments = ""
 
 
 @pytest.fixture

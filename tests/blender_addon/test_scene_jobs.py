@@ -15,25 +15,11 @@ from tests.blender_addon import extension, props  # noqa: E402
 
 pytestmark = [
     pytest.mark.blender,
+    pytest.mark.usefixtures("fake_backend"),
     pytest.mark.skipif(extension.backend_command() is None, reason="no mvgamba-backend: set MVGAMBA_BACKEND"),
 ]
 
 ODD = Matrix.LocRotScale((3.0, -2.0, 0.7), Euler((0.4, -0.9, 2.1)), (0.6, 1.7, 1.1))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def fake_backend(addon):
-    """All jobs of this file go to one backend with the fake pipeline."""
-    use_arguments("--pipeline fake")
-    addon.module("ui.preferences").check_backend()
-    yield
-    addon.session().stop_backend()
-    use_arguments("")
-
-
-def use_arguments(arguments):
-    # Looked up anew each time: a reference does not outlive that the extension is disabled.
-    bpy.context.preferences.addons[extension.MODULE].preferences.backend_arguments = arguments
 
 
 @pytest.fixture
@@ -260,4 +246,4 @@ def test_disabling_the_extension_ends_the_backend(addon, generate):
                 os.kill(pid, 0)
     finally:
         bpy.ops.preferences.addon_enable(module=extension.MODULE)
-        use_arguments("--pipeline fake")
+        extension.use_backend_arguments("--pipeline fake")
