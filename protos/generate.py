@@ -4,7 +4,7 @@
     python protos/generate.py --check     say whether it is fresh; status 1 if not
 
 Imports between the generated files are made relative, so that copies work under any name: the extension carries one as
-`core/rpc`, which is written and checked along.
+`client/rpc`, which is written and checked along.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = "mvgamba_rpc"
-ADDON_COPY = ROOT.parent / "blender_addon" / "core" / "rpc"
+ADDON_COPY = ROOT.parent / "blender_addon" / "client" / "rpc"
 """The extension's own copy of version 1."""
 _ABSOLUTE_IMPORT = re.compile(rf"^from {PACKAGE}\.v(\d+) import ", re.MULTILINE)
 

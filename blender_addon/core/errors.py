@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from .i18n import tr
 
@@ -15,6 +16,14 @@ class AddonError(Exception):
         self.message = message
         self.retryable = retryable
         """True when the same call may succeed later without anybody doing anything: the server is away."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # it crosses from the client's process to that of Blender
+        return _rebuilt, (self.reason, self.message, self.retryable)
+
+
+def _rebuilt(reason: str, message: str, retryable: bool) -> AddonError:
+    return AddonError(reason, message, retryable=retryable)
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,7 @@ REMEDIES: dict[str, Remedy] = {
     "SETUP_FAILED": Remedy(lambda: tr("Set-up failed"), (_SET_UP, _LOG)),
     "SETUP_CORRUPT": Remedy(lambda: tr("A package is damaged"), (_SET_UP, _LOG)),
     # The extension itself.
+    "CLIENT_FAILED": Remedy(lambda: tr("The extension's own process has ended"), (_RETRY, _DIAGNOSTICS)),
     "DOWNLOAD_CORRUPT": Remedy(lambda: tr("The result arrived damaged"), shows_detail=False),
     "CAPTURE_FAILED": Remedy(lambda: tr("The capture failed")),
     "PLACE_FAILED": Remedy(lambda: tr("The result could not be imported"), (_PLACE,)),

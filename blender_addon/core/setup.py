@@ -6,18 +6,19 @@ files of its folder.
 
 import contextlib
 import importlib.resources
+import importlib.util
 import logging
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .backend_process import folder_error
+from .backend import folder_error
 from .errors import AddonError, sentence
 from .i18n import tr
 from .setup_program import (
@@ -242,10 +243,49 @@ def is_set_up_by_us(command: Iterable[str], folder: Path) -> bool:
     return bool(first) and Path(first).is_relative_to(folder / ENVIRONMENT)
 
 
-class SetupRunner:
-    """The set-up of one folder as the panel sees it. Methods return at once; a thread reads the files."""
+def run_setup(
+    plan: SetupPlan, *, report: Callable[[SetupProgress], None], should_stop: Callable[[], bool]
+) -> SetupProgress:
+    """Start a set-up and follow it to its end; how it ended. Blocks for minutes. It goes on when `should_stop` says to look away.
 
-    def __init__(self) -> None:
+    Raises:
+        AddonError: As `start_setup`.
+    """
+    process = start_setup(plan)
+    found = SetupProgress(SetupState("check"), True)
+    while not should_stop():
+        time.sleep(POLL)
+        code = process.poll()
+        found = progress_of(plan.folder)
+        if code is not None:
+            if code not in (0, 1) and not found.was_broken_off:  # it ended before it could say why
+                message = _last_line(plan.folder / LOG)
+                found = SetupProgress(SetupState("failed", reason="SETUP_FAILED", message=message), False)
+            break
+        if found.is_running:  # else the state is still that of an earlier run
+            report(found)
+    return found
+
+
+def watch_setup(
+    folder: Path, *, report: Callable[[SetupProgress], None], should_stop: Callable[[], bool]
+) -> SetupProgress:
+    """Follow a set-up that somebody else has started to its end. Blocks."""
+    while (found := progress_of(folder)).is_running and not should_stop():
+        report(found)
+        time.sleep(POLL)
+    return found
+
+
+class SetupRunner:
+    """The set-up of one folder as the panel sees it. No method waits."""
+
+    def __init__(self, run: Callable[..., int]) -> None:
+        """
+        Args:
+            run: Has a function called elsewhere: `run(function, *arguments, on_answer=..., on_report=...)`, as `ClientProcess.run`.
+        """
+        self._run = run
         self.folder: Path | None = None
         self.progress = SetupProgress(SetupState(), False)
         self.machine: Machine | None = None
@@ -256,9 +296,7 @@ class SetupRunner:
         self._changed = False
         self._is_news = False
         """Whether a set-up was begun or taken up whose end nobody has made use of."""
-        self._leaving = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._process: subprocess.Popen[bytes] | None = None
+        self._is_examining = False
 
     @property
     def log_path(self) -> Path:
@@ -276,29 +314,32 @@ class SetupRunner:
 
     @property
     def is_running(self) -> bool:
-        return self.progress.is_running or any(thread.name == _START for thread in self._alive())
+        return self.progress.is_running
 
     def start(self, plan: SetupPlan) -> None:
         """Begin, or go on where an earlier run ended."""
         if self.is_running:
             return
-        self.folder, self.error, self.is_update = plan.folder, None, plan.is_update
-        self.progress = SetupProgress(SetupState("check"), True)
+        self.folder, self.is_update = plan.folder, plan.is_update
         self._is_news = True
-        self._begin(_START, lambda: self._start(plan))
+        self._follow(run_setup, plan)
 
     def attach(self, folder: Path) -> None:
         """Take up what the files of this folder say, such as a set-up that outlived the last Blender."""
         self.folder = folder
-        self.progress = progress_of(folder)
+        self.progress, self._changed = progress_of(folder), True
         if self.progress.is_running:
             self._is_news = True
-            self._begin("mvgamba-setup-watch", self._watch)
+            self._follow(watch_setup, folder)
 
     def examine(self, folder: Path) -> None:
         """Find out about this machine; `machine` is filled a moment later."""
-        if not any(thread.name == _EXAMINE for thread in self._alive()):
-            self._begin(_EXAMINE, lambda: self._examine(folder))
+        if not self._is_examining:
+            self._is_examining = True
+            try:
+                self._run(detect_machine, folder, on_answer=self._examined)
+            except AddonError as error:
+                self._examined(None, error)
 
     def cancel(self) -> None:
         if self.folder is not None:
@@ -309,63 +350,35 @@ class SetupRunner:
         changed, self._changed = self._changed, False
         return changed
 
-    def stop(self) -> None:
-        """End the threads. The set-up itself goes on."""
-        self._leaving.set()
-        for thread in self._threads:
-            thread.join(PROBE_TIMEOUT)
-        self._threads.clear()
-
-    @property
-    def needs_looks(self) -> bool:
-        """Whether a thread may have news."""
-        return self._changed or bool(self._alive())
-
-    def _alive(self) -> list[threading.Thread]:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        return self._threads
-
-    def _begin(self, name: str, action: Callable[[], None]) -> None:
-        thread = threading.Thread(target=action, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        self._changed = True
-
-    def _start(self, plan: SetupPlan) -> None:
+    def _follow(self, function: Callable[..., SetupProgress], argument: object) -> None:
+        self.error = None
+        self._set(SetupProgress(SetupState("check"), True) if function is run_setup else self.progress)
         try:
-            self._process = start_setup(plan)
+            self._run(function, argument, on_answer=self._ended, on_report=self._set)
         except AddonError as error:
-            self.error = error
-            self.progress = SetupProgress(SetupState("failed", reason=error.reason, message=error.message), False)
-            self._changed = True
-            return
-        while not self._leaving.wait(POLL):
-            code = self._process.poll()
-            found = progress_of(plan.folder)
-            if code is not None:
-                if code not in (0, 1) and not found.was_broken_off:  # it ended before it could say why
-                    message = _last_line(plan.folder / LOG)
-                    found = SetupProgress(SetupState("failed", reason="SETUP_FAILED", message=message), False)
-                self._set(found)
-                return
-            if found.is_running:  # else the state is still that of an earlier run
-                self._set(found)
+            self._fail(error)
 
-    def _watch(self) -> None:
-        assert self.folder is not None
-        while self.progress.is_running and not self._leaving.wait(POLL):
-            self._set(progress_of(self.folder))
+    def _ended(self, progress: SetupProgress | None, error: AddonError | None) -> None:
+        if error is not None and error.reason == "CLIENT_FAILED" and self.folder is not None:
+            self.attach(self.folder)  # the set-up itself goes on
+        elif error is not None:
+            self._fail(error)
+        else:
+            assert progress is not None
+            self._set(progress)
+
+    def _fail(self, error: AddonError) -> None:
+        self.error = error
+        self._set(SetupProgress(SetupState("failed", reason=error.reason, message=error.message), False))
+
+    def _examined(self, machine: Machine | None, error: AddonError | None) -> None:
+        if error is not None:
+            log.warning("this machine could not be looked at: %s", error)
+        self.machine, self._is_examining, self._changed = machine, False, True
 
     def _set(self, progress: SetupProgress) -> None:
         if progress != self.progress:
             self.progress, self._changed = progress, True
-
-    def _examine(self, folder: Path) -> None:
-        self.machine = detect_machine(folder)
-        self._changed = True
-
-
-_START, _EXAMINE = "mvgamba-setup-start", "mvgamba-setup-examine"
 
 
 def _last_line(path: Path) -> str:
@@ -427,8 +440,13 @@ def _probe_python(path: str) -> FoundPython | None:
     version = int(said[1]), int(said[2])
     if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
         return None
-    is_blenders = os.path.realpath(said[3].strip()) == os.path.realpath(sys.base_prefix) and "bpy" in sys.modules
+    is_blenders = os.path.realpath(said[3].strip()) == os.path.realpath(sys.base_prefix) and _is_beside_blender()
     return FoundPython(path, version, is_blenders)
+
+
+def _is_beside_blender() -> bool:
+    """Whether this interpreter is Blender's, or that of the client's process, which is the same."""
+    return importlib.util.find_spec("bpy") is not None
 
 
 _QUIET: dict = {"creationflags": getattr(subprocess, "CREATE_NO_WINDOW", 0)} if sys.platform == "win32" else {}

@@ -117,37 +117,6 @@ class StageRender:
         return True
 
 
-class BackgroundRender:
-    """A render in a thread of its own, for somebody who looks at it now and then."""
-
-    def __init__(self, render: StageRender) -> None:
-        self.render = render
-        self.done = 0
-        """Views that are complete."""
-        self.error: AddonError | None = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mvgamba-preview", daemon=True)
-        self._thread.start()
-
-    @property
-    def is_running(self) -> bool:
-        return self._thread.is_alive()
-
-    def stop(self) -> None:
-        """End it, and wait until it has."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            self.render.run(report=self._report, should_stop=self._stop.is_set)
-        except AddonError as error:
-            self.error = error
-
-    def _report(self, done: int) -> None:
-        self.done = done
-
-
 _DONE = "MVGAMBA SHOT "
 """How the script says that one more is there."""
 

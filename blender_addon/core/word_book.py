@@ -1,60 +1,66 @@
-"""What the generator knows of a prompt, asked in a thread, so that a text field can say so without waiting."""
+"""What the generator knows of a prompt, as far as answers have come: a text field says so without waiting."""
 
-import logging
-import threading
 from collections.abc import Callable
-from typing import Protocol
 
-from .errors import AddonError
 from .i18n import tr
 from .server_info import WordsFound
-
-log = logging.getLogger(__name__)
 
 MOST_SUGGESTIONS = 12
 
 
-class WordClient(Protocol):
-    """What is asked of a connection. Raises: AddonError."""
-
-    def look_up_words(self, prompt: str, *, list_all: bool = False) -> WordsFound: ...
-
-    def close(self) -> None: ...
-
-
 class WordBook:
-    """Answers that have come, by prompt. `look_up` and the readers belong to the main thread."""
+    """Answers that have come, by prompt."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[str, bool], None]) -> None:
+        """
+        Args:
+            ask: Given a prompt, and whether everything that is known is asked for too; `take` gets the answer later.
+        """
+        self._ask = ask
         self._found: dict[str, WordsFound] = {}
         self._known: tuple[str, ...] = ()
         """The commonest first, and then what is taken for them."""
         self._recent: list[str] = []
-        self._thread: threading.Thread | None = None
+        self._asked: str | None = None
+        """The prompt whose answer has not come."""
         self._waiting = ""
         self.is_changed = False
         """Whether an answer has come that nobody has shown yet; the one who shows it sets this back."""
 
     @property
     def is_busy(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        return self._asked is not None
 
-    def look_up(self, prompt: str, connect: Callable[[], WordClient]) -> None:
-        """Ask about a prompt unless the answer is there; returns at once. While one is asked the latest other waits."""
+    def look_up(self, prompt: str) -> None:
+        """Ask about a prompt unless the answer is there. While one is asked the latest other waits."""
         self._waiting = prompt
         if self.is_busy or (prompt in self._found and self._known):
             return
-        self._thread = threading.Thread(target=self._ask, args=(connect,), name="mvgamba-words", daemon=True)
-        self._thread.start()
+        self._asked = prompt
+        self._ask(prompt, not self._known)
+
+    def take(self, prompt: str, found: WordsFound | None) -> None:
+        """The answer to a question; None when there is none. That of somebody who is not asked any more is passed over."""
+        if prompt != self._asked:
+            return
+        self._asked = None
+        if found is None:
+            return
+        self._found[prompt] = found
+        self._known = tuple(one.word for one in found.vocabulary) or self._known
+        self.is_changed = True
+        if self._waiting != prompt:
+            self.look_up(self._waiting)
+
+    def forget(self) -> None:
+        """Another generator is asked from now on, which may know other words."""
+        self._found.clear()
+        self._known, self._asked = (), None
 
     def remember(self, prompt: str) -> None:
         """A prompt that was sent, to be suggested again."""
         if prompt:
             self._recent = [prompt, *(p for p in self._recent if p != prompt)][:MOST_SUGGESTIONS]
-
-    def join(self, timeout: float) -> None:
-        if self._thread is not None:
-            self._thread.join(timeout)
 
     def note(self, prompt: str) -> str:
         """What a person should know of the words of a prompt; empty when all are read as they are meant, or nothing is known yet."""
@@ -83,21 +89,3 @@ class WordBook:
             lead = f"{head} " if head else ""
             found += [lead + word for word in self._known if word.startswith(stem) and word != stem]
         return found[:MOST_SUGGESTIONS]
-
-    def _ask(self, connect: Callable[[], WordClient]) -> None:
-        try:
-            client = connect()
-            try:
-                while True:
-                    prompt = self._waiting
-                    if prompt not in self._found:
-                        self._found[prompt] = client.look_up_words(prompt)
-                        self.is_changed = True
-                    if prompt == self._waiting:
-                        break
-                if not self._known:
-                    self._known = tuple(one.word for one in client.look_up_words("", list_all=True).vocabulary)
-            finally:
-                client.close()
-        except AddonError as error:
-            log.debug("no word on the words: %s", error)

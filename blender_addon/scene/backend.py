@@ -7,7 +7,7 @@ from typing import Any
 
 import bpy
 
-from ..core.backend_process import BackendCommand, find_backend
+from ..core.backend import BackendCommand, find_backend
 from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..core.remote import RemoteBackend, is_loopback, parse_address, remote_backend

@@ -1,27 +1,40 @@
-"""The jobs of this Blender: workers and backend behind them, a timer that brings their news to the main thread."""
+"""The jobs of this Blender: the client's process that carries them, and a timer that brings its news."""
 
 import dataclasses
 import logging
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import bpy
 from mathutils import Matrix
 
-from ..core.backend_process import BackendCommand, BackendProcess
-from ..core.backend_status import Backend, BackendState, BackendStatus, BackendWatcher
-from ..core.client import connect
+from ..core.backend import BackendCommand
+from ..core.backend_status import BackendState, BackendStatus
+from ..core.client_process import ClientProcess
 from ..core.errors import AddonError
 from ..core.history import remove_unfinished
 from ..core.i18n import tr
-from ..core.jobs import JobBoard, JobRow, JobState
-from ..core.remote import RemoteBackend, RemoteConnection
+from ..core.jobs import Event, Failed, JobBoard, JobRow, JobState, wait_until
+from ..core.messages import (
+    Cancel,
+    ClientEnded,
+    KnowsJob,
+    LookUp,
+    StartBackend,
+    StatusSeen,
+    StopBackend,
+    Submit,
+    UseLanguage,
+    WorkEnded,
+)
+from ..core.remote import RemoteBackend
 from ..core.request import JobRequest
 from ..core.setup import SetupRunner
 from ..core.shots import StageRender
 from ..core.word_book import WordBook
-from ..core.worker import JobClient, JobWorker
+from ..translations import current_catalog
 from .place import place_result
 from .target import find_scene
 
@@ -31,6 +44,12 @@ ACTIVE_DELAY = 0.1
 """Seconds between two looks at the events while a job runs."""
 WATCH_DELAY = 0.5
 """Seconds between two looks at the backend's status while it is there and no job runs."""
+MOMENT = 1.0
+"""Seconds that a person may be kept waiting by a question that is asked where they click."""
+STOP_TIMEOUT = 10.0
+"""Seconds that a backend may take to end."""
+CRASH_MEMORY, MAX_CRASHES = 120.0, 3
+"""The client's process is started anew unless it has ended by itself more often than this within so many seconds."""
 
 after_placing: list[Callable[[bpy.types.Context, bpy.types.Object, JobRow], None]] = []
 """Called with each placed result, in its undo step: variants, coarser copies, proxies. What one raises is noted on the row."""
@@ -41,13 +60,18 @@ class Session:
 
     def __init__(self) -> None:
         self.board = JobBoard()
-        self.words = WordBook()
-        self._workers: dict[str, JobWorker] = {}
-        self.setup = SetupRunner()
-        self._backend: Backend | None = None
-        self._old_backends: dict[str, Backend] = {}
-        """Of jobs that were sent before the settings changed, by the row that needs it."""
-        self._watcher = BackendWatcher()
+        self.client = ClientProcess()
+        self.words = WordBook(self._ask_for_words)
+        self.setup = SetupRunner(self.run)
+        self.backend_status = BackendStatus(BackendState.STOPPED)
+        """How the backend of the last job (or of `start_backend`) was when it was looked at last."""
+        self._command: BackendCommand | RemoteBackend | None = None
+        """Of the last job (or of `start_backend`)."""
+        self._sent: dict[str, Submit] = {}
+        """What the client's process works for, by the row."""
+        self._crashes: list[float] = []
+        self._catalog: Path | None = None
+        """Of the language that the client's process speaks."""
         self._selection: dict[str, frozenset[int]] = {}
         """What was selected when a job was sent."""
         self._chosen_here: frozenset[int] = frozenset()
@@ -61,19 +85,16 @@ class Session:
     @property
     def backend_pid(self) -> int | None:
         """Process id of the local backend, or None when it does not run."""
-        return None if self._backend is None else self._backend.pid
-
-    @property
-    def backend_status(self) -> BackendStatus:
-        """How the backend of the last job (or of `start_backend`) is; never waits."""
-        return self._watcher.status
+        return self.backend_status.pid
 
     def start_backend(self, command: BackendCommand | RemoteBackend) -> None:
-        """Start or reach the backend without a job; returns at once, the status says what comes of it."""
-        backend = self._backend_for(command)
-        backend.forgive()
-        threading.Thread(target=_try_ensure, args=(backend,), name="mvgamba-backend-start", daemon=True).start()
-        self._watcher.look_again()  # a remote one is only looked at
+        """Start or reach the backend without a job; returns at once, the status says what comes of it.
+
+        Raises:
+            AddonError: CLIENT_FAILED.
+        """
+        self._send(StartBackend(command))
+        self._use(command)
         self.start_timer()
 
     def submit(
@@ -84,52 +105,65 @@ class Session:
         *,
         render: StageRender | None = None,
     ) -> JobRow:
-        """Send a job and return its row at once; with `render`, after its pictures have been taken."""
-        backend = self._backend_for(command)
+        """Send a job and return its row at once; with `render`, after its pictures have been taken.
 
-        def open_client() -> JobClient:
-            return connect(backend.ensure())
-
+        Raises:
+            AddonError: CLIENT_FAILED.
+        """
+        message = Submit(request, command, folder / "mesh.glb", render)
+        self._send(message)
+        self._use(command)
         self._selection[request.request_id] = _selected()
         self._tools |= _running_tools()  # they let a click through to the button, so they will not mind a result
         row = self.board.add(request, render)
-        worker = JobWorker(
-            request, connect=open_client, post=self.board.post, result_path=folder / "mesh.glb", render=render
-        )
-        self._workers[row.id] = worker
-        worker.start()
+        self._sent[row.id] = message
         self.start_timer()
         return row
 
     def look_up(self, prompt: str) -> None:
         """Find out what the generator knows of a prompt, if the backend runs; it is not started for that."""
-        backend = self._backend
-        if backend is not None and self._is_answering(backend) and prompt.strip():
-            self.words.look_up(prompt, lambda: connect(backend.ensure()))
+        if self._can_ask and prompt.strip():
+            self.words.look_up(prompt)
             self.start_timer()
 
-    def _is_answering(self, backend: Backend) -> bool:
-        return backend.pid is not None or self.backend_status.is_answering
+    @property
+    def _can_ask(self) -> bool:
+        """Whether a question needs nothing to be started."""
+        return self._command is not None and (self.backend_pid is not None or self.backend_status.is_answering)
 
     def knows_job(self, job_id: str) -> bool:
-        """Whether the running backend still has the result of a job. Waits for its answer half a second at most."""
-        backend = self._backend
-        if not job_id or backend is None or (isinstance(backend, BackendProcess) and backend.pid is None):
-            return False  # it is not started for a question
-        client = connect(backend.ensure())
-        try:
-            return client.knows(job_id)
-        finally:
-            client.close()
+        """Whether the running backend still has the result of a job. Waits for its answer a moment at most."""
+        if not job_id or not self._can_ask:
+            return False
+        answers: list[bool] = []
+        self.client.ask(lambda n: KnowsJob(n, job_id), lambda value, _error: answers.append(bool(value)))
+        wait_until(self._hear, lambda: bool(answers), timeout=MOMENT)
+        return any(answers)
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        on_answer: Callable[[Any, AddonError | None], None],
+        on_report: Callable[[Any], None] | None = None,
+    ) -> int:
+        """Have a function of the core called in the client's process (`ClientProcess.run`), and hear of it with the timer.
+
+        Raises:
+            AddonError: CLIENT_FAILED.
+        """
+        self._tell_language()
+        number = self.client.run(function, *arguments, on_answer=on_answer, on_report=on_report)
+        self.start_timer()
+        return number
 
     def cancel(self, row: JobRow) -> None:
         """Ask for the end of a job; the row says so at once. A result that waits to be placed is let go."""
-        worker = self._workers.get(row.id)
         if row.state is JobState.READY:
             row.state, row.note = JobState.CANCELLED, ""
-        elif worker is not None and row.can_cancel:
+        elif row.id in self._sent and row.can_cancel:
             row.state = JobState.CANCELLING
-            worker.cancel()
+            self._send(Cancel(row.id))
 
     def place(
         self, context: bpy.types.Context, row: JobRow, *, select: bool = True, frame: Matrix | None = None
@@ -162,43 +196,30 @@ class Session:
 
         The timer calls this; where no timer fires (background, tests), scripts do.
         """
-        changed = self.board.pump() or self.words.is_changed
+        changed = self._hear()
+        changed = self.board.pump() or self.words.is_changed or changed
         self.words.is_changed = False
         if place:
             for row in self.board.rows:
                 if row.state is JobState.READY:
                     changed = self._place_when_possible(row) or changed
-        for row_id, worker in list(self._workers.items()):
-            row = self.board.find(row_id)
-            if not worker.is_alive and (row is None or not row.is_active):
-                del self._workers[row_id]
-        self._stop_unneeded()
         made = self.setup.take_finished()
         if made is not None and self.on_setup_done is not None:
             self.on_setup_done(made)
-        news = [self._watcher.take_change(), self.setup.take_change()]
-        changed = changed or any(news)
+        changed = self.setup.take_change() or changed
         if changed and self.on_change is not None:
             self.on_change()
-        if self.board.num_active or self.words.is_busy:
+        if self.board.num_active or self.client.is_busy:
             return ACTIVE_DELAY
-        is_there = self._backend is not None and self.backend_status.state is not BackendState.STOPPED
-        return WATCH_DELAY if is_there or self.setup.needs_looks else None
+        is_there = self._command is not None and self.backend_status.state is not BackendState.STOPPED
+        return WATCH_DELAY if is_there else None
 
     def close(self) -> None:
-        """Stop threads, timer and backend."""
+        """Stop the timer, the client's process and with it the backend."""
         if bpy.app.timers.is_registered(self._tick):
             bpy.app.timers.unregister(self._tick)
-        for worker in self._workers.values():
-            worker.stop()
-        self._watcher.stop()
-        for backend in {*self._old_backends.values(), *([self._backend] if self._backend else [])}:
-            backend.stop()
-        self._backend = None
-        self.setup.stop()
-        for worker in self._workers.values():
-            worker.join(2.0)
-        self._workers.clear()
+        self.client.close()
+        self._sent.clear()
 
     def file_loaded(self) -> None:
         """What was made for another file waits to be asked for, until that file is opened again."""
@@ -221,11 +242,11 @@ class Session:
         Args:
             wait: Until it has ended, which may take seconds.
         """
-        backend = self._backend
-        if backend is not None and wait:
-            backend.stop()
-        elif backend is not None:
-            threading.Thread(target=backend.stop, name="mvgamba-backend-stop", daemon=True).start()
+        if self.client.pid is None:
+            return
+        self._send(StopBackend())
+        if wait:
+            wait_until(self._hear, lambda: self.backend_pid is None, timeout=STOP_TIMEOUT)
 
     def forget_finished(self, folder: Path) -> None:
         """Clear ended rows, and what the disk holds of jobs without a result. Results stay in the history."""
@@ -235,30 +256,67 @@ class Session:
                 remove_unfinished(folder / row.id)
         self.board.clear_finished()
 
-    def _backend_for(self, command: BackendCommand | RemoteBackend) -> Backend:
-        old = self._backend
-        if old is not None and old.command != command:
-            log.info("the backend's settings have changed, another one is used from now on")
-            for row_id in self._workers:  # jobs that it has end with it
-                self._old_backends.setdefault(row_id, old)
-            if not self._workers:
-                old.stop()
-            self._backend = None
-        if self._backend is None:
-            is_remote = isinstance(command, RemoteBackend)
-            self._backend = RemoteConnection(command) if is_remote else BackendProcess(command)
-        self._backend.allow()
-        self._watcher.watch(self._backend)
-        return self._backend
+    def _use(self, command: BackendCommand | RemoteBackend) -> None:
+        if command != self._command:  # nothing is known of another one
+            self._command, self.backend_status = command, BackendStatus(BackendState.STOPPED)
+            self.words.forget()
 
-    def _stop_unneeded(self) -> None:
-        """End backends of earlier settings when their last job has ended."""
-        for row_id in list(self._old_backends):
-            if row_id in self._workers and self._workers[row_id].is_alive:
+    def _send(self, message: object) -> None:
+        self._tell_language()
+        self.client.send(message)
+
+    def _tell_language(self) -> None:
+        catalog = current_catalog()
+        if self.client.pid is None:
+            self._catalog = None  # how it begins
+        if catalog != self._catalog:
+            self.client.send(UseLanguage(catalog))
+            self._catalog = catalog
+
+    def _ask_for_words(self, prompt: str, list_all: bool) -> None:
+        try:
+            self.client.ask(lambda n: LookUp(n, prompt, list_all), lambda found, _error: self.words.take(prompt, found))
+        except AddonError as error:
+            log.info("no word on the words: %s", error)
+            self.words.take(prompt, None)
+
+    def _hear(self) -> bool:
+        """Take in what the client's process says; whether that is worth a redraw."""
+        changed = False
+        for message in self.client.receive():
+            match message:
+                case Event():
+                    self.board.post(message)
+                case StatusSeen(status):
+                    self.backend_status, changed = status, True
+                case WorkEnded(request_id):
+                    self._sent.pop(request_id, None)
+                case ClientEnded(why):
+                    self._client_ended(why)
+                    changed = True
+        return changed
+
+    def _client_ended(self, why: str) -> None:
+        """Give the jobs to a new process: under the name of their request the server goes on with what it has."""
+        self.backend_status = BackendStatus(BackendState.STOPPED)
+        now = time.monotonic()
+        self._crashes = [at for at in self._crashes if now - at < CRASH_MEMORY] + [now]
+        waiting, self._sent = self._sent, {}
+        for row_id, message in waiting.items():
+            row = self.board.find(row_id)
+            if row is None or not row.is_active:
                 continue
-            backend = self._old_backends.pop(row_id)
-            if backend not in self._old_backends.values() and backend is not self._backend:
-                threading.Thread(target=backend.stop, name="mvgamba-backend-stop", daemon=True).start()
+            try:
+                if len(self._crashes) > MAX_CRASHES:
+                    raise AddonError("CLIENT_FAILED", why)
+                if message.render is not None and not message.render.is_pending:
+                    message = dataclasses.replace(message, render=None)
+                self._send(message)
+                self._sent[row_id] = message
+                if row.state is JobState.CANCELLING:
+                    self._send(Cancel(row_id))
+            except AddonError as error:
+                self.board.post(Failed(row_id, error.reason, error.message))
 
     def start_timer(self) -> None:
         """Look for news again: a thread may have some."""
@@ -290,13 +348,6 @@ class Session:
             row.state, row.reason, row.message = JobState.FAILED, "PLACE_FAILED", str(error)
             log.warning("placing %s: %s", row.id, error)
         return True
-
-
-def _try_ensure(backend: Backend) -> None:
-    try:
-        backend.ensure()
-    except AddonError as error:
-        log.info("the backend was not started: %s", error.reason)
 
 
 def placing_obstacle(row: JobRow, *, tools: set[str] = frozenset()) -> str:

@@ -22,10 +22,23 @@ def read_catalog(language: str) -> dict[str, str]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def current_catalog() -> Path | None:
+    """The file of the language that Blender speaks now; None for English and for languages that we do not have."""
+    spoken = bpy.app.translations.pgettext_iface(_PROBE, CONTEXT)
+    return _catalogs.get(spoken)
+
+
+_PROBE = "The backend does not answer"
+_catalogs: dict[str, Path] = {}
+"""The file in which the probe is said like this."""
+
+
 def register() -> None:
     table: dict[str, dict[tuple[str, str], str]] = {}
     for language, names in LANGUAGES.items():
-        entries = {(context, key): text for key, text in read_catalog(language).items() for context in CONTEXTS}
+        catalog = read_catalog(language)
+        _catalogs[catalog[_PROBE]] = Path(__file__).with_name(f"{language}.json")
+        entries = {(context, key): text for key, text in catalog.items() for context in CONTEXTS}
         table.update(dict.fromkeys(names, entries))
     bpy.app.translations.register(__package__, table)
 

@@ -2,18 +2,20 @@
 
 import logging
 import shutil
+import uuid
 from pathlib import Path
 
 import bpy
 import bpy.utils.previews
 
-from ..core.errors import sentence
+from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
-from ..core.shots import BackgroundRender
+from ..core.shots import StageRender
 from ..scene.capture import CaptureSettings, capture
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import user_folder
 from ..scene.own_cameras import chosen_cameras
+from ..scene.session import session
 from ..scene.subject import captured_objects
 from .acting import attempt
 
@@ -23,11 +25,11 @@ COUNT = 4
 """Pictures that are shown."""
 SIZE = 128
 """Edge length in pixels."""
-_INTERVAL = 0.2
-"""Seconds between two looks at a render."""
 
 _icons: "bpy.utils.previews.ImagePreviewCollection | None" = None
-_render: BackgroundRender | None = None
+_render: int | None = None
+"""Of the call that renders (`Session.run`)."""
+_num_done = 0
 _paths: tuple[Path, ...] = ()
 _problem = ""
 
@@ -38,7 +40,7 @@ def begin(context: bpy.types.Context, *, apart: bool | None = None) -> tuple[Pat
     Raises:
         AddonError: As `capture`.
     """
-    global _render, _paths, _problem
+    global _render, _num_done, _paths, _problem
     _stop()
     folder = _new_folder()
     wanted = context.scene.mvgamba.capture_settings()
@@ -65,32 +67,45 @@ def begin(context: bpy.types.Context, *, apart: bool | None = None) -> tuple[Pat
     )
     _paths, _problem = tuple(view.image_path for view in taken.views), ""
     if taken.render is not None:
-        _render = BackgroundRender(taken.render)
-        bpy.app.timers.register(look, first_interval=_INTERVAL, persistent=True)
+        number = 0
+
+        def ended(_value: object, error: AddonError | None) -> None:
+            if number == _render:  # else somebody has begun anew
+                _take(error)
+
+        _num_done = 0
+        _render = number = session().run(StageRender.run, taken.render, on_answer=ended, on_report=_count)
     else:
         _load()
     return _paths
 
 
-def look() -> float | None:
-    """Show the pictures once they are there, and say when to look again. The timer calls it."""
-    global _render, _paths, _problem
-    if _render is None:
-        return None
-    if not _render.is_running:
-        error, _render = _render.error, None
-        if error is None:
-            _load()
-        else:
-            _paths, _problem = (), sentence(error.reason, error.message)
+def is_running() -> bool:
+    """Whether another Blender takes the pictures."""
+    return _render is not None
+
+
+def _count(done: int) -> None:
+    global _num_done
+    _num_done = done
     _redraw()
-    return _INTERVAL if _render is not None else None
+
+
+def _take(error: AddonError | None) -> None:
+    """Show the pictures, or why there are none."""
+    global _render, _paths, _problem
+    _render = None
+    if error is None:
+        _load()
+    else:
+        _paths, _problem = (), sentence(error.reason, error.message)
+    _redraw()
 
 
 def draw(layout: bpy.types.UILayout) -> None:
     """The pictures, or how far they are."""
     if _render is not None:
-        layout.label(text=tr("Capturing {done}/{total}").format(done=_render.done, total=len(_paths)), translate=False)
+        layout.label(text=tr("Capturing {done}/{total}").format(done=_num_done, total=len(_paths)), translate=False)
     elif _problem:
         layout.label(text=_problem, icon="ERROR", translate=False)
     elif _icons is not None and len(_icons):
@@ -121,11 +136,12 @@ class MVGAMBA_OT_capture_preview(bpy.types.Operator):
 
 
 def _new_folder() -> Path:
-    folder = user_folder("preview")
-    shutil.rmtree(folder, ignore_errors=True)
+    """One of its own: the Blender of an earlier request may not have ended yet."""
+    home = user_folder("preview")
+    shutil.rmtree(home, ignore_errors=True)
     if _icons is not None:
         _icons.clear()
-    return folder
+    return home / uuid.uuid4().hex
 
 
 def _load() -> None:
@@ -139,10 +155,8 @@ def _load() -> None:
 def _stop() -> None:
     global _render
     if _render is not None:
-        _render.stop()
+        session().client.stop_run(_render)
         _render = None
-    if bpy.app.timers.is_registered(look):
-        bpy.app.timers.unregister(look)
 
 
 def _redraw() -> None:

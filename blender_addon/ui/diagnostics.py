@@ -11,7 +11,7 @@ import bpy
 from bpy.props import BoolProperty, StringProperty
 
 from ..core import diagnostics
-from ..core.backend_process import log_tail
+from ..core.backend import log_tail
 from ..core.i18n import tr
 from ..core.jobs import JobRow
 from ..core.remote import TOKEN_VARIABLE

@@ -6,7 +6,7 @@ import os
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
 
-from ..core.backend_process import find_backend
+from ..core.backend import find_backend
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.remote import TOKEN_VARIABLE, is_loopback, parse_address

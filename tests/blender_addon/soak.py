@@ -57,6 +57,7 @@ class Soak:
             self._edit: 4,
             self._load: 4,
             self._kill: 4,
+            self._kill_client: 2,
             self._toggle: 2,
         }
         once = self._random.sample(list(actions), len(actions))  # each comes at least once
@@ -66,7 +67,7 @@ class Soak:
             (action,) = [once.pop()] if once else self._random.choices(list(actions), list(actions.values()))
             self._counts[action.__name__.strip("_")] += 1
             action()
-            self._note_backend()
+            self._note_processes()
             while self._num_busy() >= MOST_AT_ONCE:
                 yield 0.05
         yield from self._drain()
@@ -94,7 +95,7 @@ class Soak:
         bpy.ops.preferences.addon_disable(module=MODULE)
         time.sleep(1.0)  # nobody can pump now
         self.report["threads_left"] = [t.name for t in threading.enumerate() if t.name.startswith("mvgamba")]
-        self.report["backends_left"] = [pid for pid in self._pids if _runs(pid)]
+        self.report["processes_left"] = [pid for pid in self._pids if _runs(pid)]
         bpy.ops.preferences.addon_enable(module=MODULE)
         self._use_backend()
 
@@ -122,10 +123,9 @@ class Soak:
     def _count_rows(self, rows: list[Any]) -> None:
         self._ended.update(row.reason or row.state.value for row in rows)
 
-    def _note_backend(self) -> None:
-        pid = self._module("scene.session").session().backend_pid
-        if pid is not None:
-            self._pids.add(pid)
+    def _note_processes(self) -> None:
+        session = self._module("scene.session").session()
+        self._pids.update(pid for pid in (session.backend_pid, session.client.pid) if pid is not None)
 
     def _nothing(self) -> None:
         pass
@@ -171,6 +171,13 @@ class Soak:
     def _kill(self) -> None:
         pid = self._module("scene.session").session().backend_pid
         if pid is not None and hasattr(signal, "SIGKILL"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended, and the news has not come yet
+                os.kill(pid, signal.SIGKILL)
+
+    def _kill_client(self) -> None:
+        """The process beside Blender's, and with it the backend."""
+        pid = self._module("scene.session").session().client.pid
+        if pid is not None and hasattr(signal, "SIGKILL"):
             os.kill(pid, signal.SIGKILL)
 
     def _toggle(self) -> None:
@@ -178,7 +185,7 @@ class Soak:
         self._ended["left when disabled"] += sum(row.is_active for row in self._rows())
         self._count_rows([row for row in self._rows() if not row.is_active])
         bpy.ops.preferences.addon_disable(module=MODULE)
-        left = [thread.name for thread in threading.enumerate() if thread.name.startswith("mvgamba-job")]
+        left = [thread.name for thread in threading.enumerate() if thread.name.startswith("mvgamba")]
         if left:
             self.report.setdefault("threads_after_disable", []).extend(left)
         bpy.ops.preferences.addon_enable(module=MODULE)
@@ -199,7 +206,7 @@ def problems(report: dict[str, Any]) -> list[str]:
     """What must not be in a report."""
     return [
         f"{name}: {report[name]}"
-        for name in ("not_final", "left_behind", "threads_left", "backends_left", "threads_after_disable")
+        for name in ("not_final", "left_behind", "threads_left", "processes_left", "threads_after_disable")
         if report.get(name)
     ]
 

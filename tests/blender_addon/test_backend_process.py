@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from blender_addon.core.backend_process import BackendCommand, BackendPhase, BackendProcess, find_backend, log_tail
+from blender_addon.client.backend_process import BackendPhase, BackendProcess
+from blender_addon.core.backend import BackendCommand, find_backend, log_tail
 from blender_addon.core.errors import AddonError
 
 HELLO = """
@@ -120,7 +121,7 @@ def crash(backend):
 
 
 def test_one_that_ends_by_itself_again_and_again_is_given_up(make, monkeypatch):
-    from blender_addon.core import backend_process
+    from blender_addon.client import backend_process
 
     monkeypatch.setattr(backend_process, "FIRST_PAUSE", 0.05)
     backend, pauses = make(HELLO), []
@@ -142,7 +143,7 @@ def test_one_that_ends_by_itself_again_and_again_is_given_up(make, monkeypatch):
 
 
 def test_stopping_ends_the_pause_before_another_start(make, monkeypatch):
-    from blender_addon.core import backend_process
+    from blender_addon.client import backend_process
 
     monkeypatch.setattr(backend_process, "FIRST_PAUSE", 30.0)
     backend, errors = make(HELLO), []
@@ -208,7 +209,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
 def test_a_full_disk_is_told_from_a_closed_folder(tmp_path):
-    from blender_addon.core.backend_process import folder_error
+    from blender_addon.core.backend import folder_error
 
     with pytest.raises(OSError) as caught, open("/dev/full", "w") as full:
         full.write("x")

@@ -8,11 +8,14 @@ import time
 
 import pytest
 
-from blender_addon.core import backend_status
-from blender_addon.core.backend_process import BackendCommand, BackendProcess
-from blender_addon.core.backend_status import BackendState, BackendStatus, BackendWatcher, status_of_error
+from blender_addon.client import backend_watcher
+from blender_addon.client.backend_process import BackendProcess
+from blender_addon.client.backend_watcher import BackendWatcher
+from blender_addon.client.remote import RemoteConnection
+from blender_addon.core.backend import BackendCommand
+from blender_addon.core.backend_status import BackendState, BackendStatus, status_of_error
 from blender_addon.core.errors import AddonError
-from blender_addon.core.remote import RemoteBackend, RemoteConnection
+from blender_addon.core.remote import RemoteBackend
 from blender_addon.core.server_info import DeviceInfo, GeneratorInfo, ServerInfo, check_version, version_key
 from tests.blender_addon import extension
 
@@ -24,8 +27,8 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are a thing 
 def quick(monkeypatch):
     """Looks often, so that the tests are short."""
     for name in ("SOON", "OFTEN", "SELDOM"):
-        monkeypatch.setattr(backend_status, name, 0.05)
-    monkeypatch.setattr(backend_status, "DESCRIBE_TIMEOUT", 0.5)
+        monkeypatch.setattr(backend_watcher, name, 0.05)
+    monkeypatch.setattr(backend_watcher, "DESCRIBE_TIMEOUT", 0.5)
 
 
 @pytest.fixture
@@ -53,14 +56,13 @@ def wait(watcher, *states, timeout=20.0):
 
 def test_it_follows_a_backend_from_start_to_stop(watcher, backend):
     seen = []
+    watcher.on_change = lambda status: seen.append(status.state)
     watcher.watch(backend)
     assert watcher.status.state is BackendState.STOPPED
     thread = threading.Thread(target=backend.ensure)
     thread.start()
     end = time.monotonic() + 20
     while watcher.status.state is not BackendState.READY and time.monotonic() < end:
-        if watcher.take_change():
-            seen.append(watcher.status.state)
         time.sleep(0.005)
     thread.join()
     status = watcher.status
@@ -106,7 +108,7 @@ def test_one_that_hangs_is_unreachable_until_it_answers_again(watcher, backend):
 
 @posix
 def test_stopping_the_watcher_does_not_wait_for_an_answer(watcher, backend, monkeypatch):
-    monkeypatch.setattr(backend_status, "DESCRIBE_TIMEOUT", 30.0)
+    monkeypatch.setattr(backend_watcher, "DESCRIBE_TIMEOUT", 30.0)
     backend.ensure()
     watcher.watch(backend)
     wait(watcher, BackendState.READY)

@@ -75,7 +75,7 @@ def linux_zip(tmp_path_factory):
 @pytest.mark.blender
 def test_the_zip_holds_what_it_should_and_nothing_else(linux_zip):
     names = zipfile.ZipFile(linux_zip).namelist()
-    assert {"blender_manifest.toml", "LICENSE", "__init__.py", "core/rpc/generation_pb2.py"} <= set(names)
+    assert {"blender_manifest.toml", "LICENSE", "__init__.py", "client/rpc/generation_pb2.py"} <= set(names)
     assert not [n for n in names if "__pycache__" in n or n.startswith("build_addon") or n.endswith(".blend")]
     wheels = [n for n in names if n.endswith(".whl")]
     assert {"cp311", "cp313"} <= {tag for n in wheels for tag in ("cp311", "cp313") if tag in n and "grpcio" in n}

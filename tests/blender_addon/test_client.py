@@ -9,10 +9,12 @@ import grpc
 import numpy as np
 import pytest
 
+from blender_addon.client.generation_client import connect
+from blender_addon.client.rpc import generation_pb2 as pb
+from blender_addon.client.rpc import generation_pb2_grpc
 from blender_addon.core.axes import Z_UP_TO_Y_UP
-from blender_addon.core.backend_process import Endpoint
+from blender_addon.core.backend import Endpoint
 from blender_addon.core.cameras import orbit_rig
-from blender_addon.core.client import connect
 from blender_addon.core.errors import AddonError
 from blender_addon.core.jobs import AssetInfo, PreviewPicture
 from blender_addon.core.request import (
@@ -25,8 +27,6 @@ from blender_addon.core.request import (
     TextInput,
     VariationInput,
 )
-from blender_addon.core.rpc import generation_pb2 as pb
-from blender_addon.core.rpc import generation_pb2_grpc
 from blender_addon.core.server_info import GeneratorInfo, KnownWord, ServerInfo, WordsFound
 
 CONTENT = np.random.default_rng(0).bytes(2_500_000)
@@ -366,7 +366,8 @@ def test_a_watch_says_what_happens(client, servicer):
 
 
 def test_every_stage_and_state_of_the_contract_is_known():
-    from blender_addon.core import convert, jobs, request
+    from blender_addon.client import convert
+    from blender_addon.core import jobs, request
 
     assert set(convert._STAGES) == set(pb.Stage.values()) - {pb.STAGE_UNSPECIFIED}
     assert set(convert._STAGES.values()) == set(jobs.STAGE_LABELS)
@@ -382,5 +383,5 @@ def test_every_stage_and_state_of_the_contract_is_known():
 def test_the_copy_of_the_messages_is_that_of_the_contract():
     root = Path(__file__).resolve().parents[2]
     for name in ("generation_pb2.py", "generation_pb2.pyi", "generation_pb2_grpc.py"):
-        copy = root / "blender_addon" / "core" / "rpc" / name
+        copy = root / "blender_addon" / "client" / "rpc" / name
         assert copy.read_text() == (root / "protos" / "mvgamba_rpc" / "v1" / name).read_text()

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from blender_addon.core.backend_process import BackendCommand, BackendProcess
-from blender_addon.core.client import connect
+from blender_addon.client.backend_process import BackendProcess
+from blender_addon.client.generation_client import connect
+from blender_addon.client.worker import JobWorker
+from blender_addon.core.backend import BackendCommand
 from blender_addon.core.history import read_history
 from blender_addon.core.jobs import JobBoard, JobState, wait_until
 from blender_addon.core.request import (
@@ -19,7 +21,6 @@ from blender_addon.core.request import (
     VariationInput,
     approved_request,
 )
-from blender_addon.core.worker import JobWorker
 
 pytest.importorskip("mvgamba_backend", reason="the service is not importable here")
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,15 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from blender_addon.core.backend_process import Endpoint
-from blender_addon.core.client import connect
+from blender_addon.client.generation_client import connect
+from blender_addon.client.remote import RemoteConnection, probe
+from blender_addon.core.backend import Endpoint
 from blender_addon.core.errors import AddonError
 from blender_addon.core.remote import (
     RemoteBackend,
-    RemoteConnection,
     is_loopback,
     parse_address,
-    probe,
     remote_backend,
 )
 from tests.blender_addon import extension
@@ -117,7 +116,7 @@ class TestService:
 
     def test_a_host_of_two_addresses_is_told_by_the_one_that_answers(self, services):
         """localhost is ::1 as well; gRPC may tell of that one, where nothing listens."""
-        from blender_addon.core import remote
+        from blender_addon.client import remote
 
         for port, ca, words in (
             (services.tls, services.other, "trusted authority"),
@@ -180,7 +179,7 @@ def test_an_unknown_name_is_said_to_be_unknown():
 def test_a_program_that_says_nothing_is_not_waited_for(monkeypatch):
     import socket
 
-    from blender_addon.core import remote
+    from blender_addon.client import remote
 
     monkeypatch.setattr(remote, "PROBE_TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:

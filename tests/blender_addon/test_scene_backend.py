@@ -134,7 +134,7 @@ def test_the_header_shows_icon_and_word_for_every_state(addon, preferences, ui, 
     assert set(ui.backend.STATE_ICONS) == set(states) and all(icon in icons for icon in ui.backend.STATE_ICONS.values())
     status = addon.module("core.backend_status").BackendStatus
     for state in states:
-        monkeypatch.setattr(addon.session()._watcher, "status", status(state))
+        monkeypatch.setattr(addon.session(), "backend_status", status(state))
         ((name, _, options),) = drawn(ui.backend.draw_status, bpy.context)
         assert name == "label" and options["text"] == status(state).word and options["icon"] in icons
 
@@ -286,10 +286,13 @@ def test_a_folder_that_cannot_be_used_has_a_button(addon, preferences, ui, make,
     assert (tmp_path / "Daten ü").is_dir()
 
 
-def test_an_old_backend_asks_for_an_update(addon, preferences, ui, make, monkeypatch):
-    monkeypatch.setattr(addon.module("core.server_info"), "OLDEST_BACKEND", "7.1")
+def test_an_old_backend_asks_for_an_update(addon, preferences, ui, make, tmp_path):
+    program = tmp_path / "old-backend"
+    program.write_text("""#!/bin/sh\necho '{"port": 1, "version": "0.0.9", "api": ["v1"]}'\nexec sleep 60\n""")
+    program.chmod(0o755)
+    preferences.backend_path = str(program)
     row = end_of(addon, make())
-    assert row.reason == "VERSION_MISMATCH" and "7.1" in row.text
+    assert row.reason == "VERSION_MISMATCH" and "0.0.9" in row.text
     assert operators(drawn(ui.remedies.draw_remedies, row))[0] == "mvgamba.backend_update"
     assert wait(addon, lambda: ui.backend.current_status(bpy.context).word == "Wrong Version")
     with pytest.raises(RuntimeError, match="not installed by Set Up"):

@@ -33,30 +33,29 @@ def test_four_small_pictures_are_taken_and_the_file_is_left_alone(preview, scene
         assert props.read(path).shape == (128, 128, 4)
 
 
-def test_a_window_does_not_wait_for_them(preview, scene, subject):
+def test_a_window_does_not_wait_for_them(addon, preview, scene, subject):
     began = time.monotonic()
     paths = preview.begin(bpy.context, apart=True)
     assert not any(path.exists() for path in paths)
     assert time.monotonic() - began < 5.0 and preview._render is not None
-    while preview.look() is not None:
-        time.sleep(0.02)
+    assert addon.jobs.wait_until(addon.session().pump, lambda: not preview.is_running(), timeout=60)
     assert all(path.is_file() for path in paths) and preview._problem == ""
 
 
-def test_another_request_ends_the_one_before(preview, scene, subject):
+def test_another_request_ends_the_one_before(addon, preview, scene, subject):
     preview.begin(bpy.context, apart=True)
     first = preview._render
     preview.begin(bpy.context, apart=True)
-    assert not first.is_running and preview._render is not first
-    preview._stop()
-    assert preview._render is None and not bpy.app.timers.is_registered(preview.look)
+    assert preview._render not in (first, None)
+    assert addon.jobs.wait_until(addon.session().pump, lambda: not preview.is_running(), timeout=60)
+    assert all(path.is_file() for path in preview._paths)
+    assert addon.jobs.wait_until(addon.session().pump, lambda: not addon.session().client.is_busy, timeout=10)
 
 
 def test_what_goes_wrong_is_shown(addon, preview, scene, subject, monkeypatch):
     monkeypatch.setattr(addon.capture, "blender_command", lambda: ("/nowhere/blender",))
     preview.begin(bpy.context, apart=True)
-    while preview.look() is not None:
-        time.sleep(0.02)
+    assert addon.jobs.wait_until(addon.session().pump, lambda: not preview.is_running(), timeout=10)
     assert "could not be started" in preview._problem and preview._paths == ()
     monkeypatch.undo()
     preview.begin(bpy.context)

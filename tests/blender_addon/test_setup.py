@@ -13,9 +13,12 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
+from blender_addon.client.backend_process import BackendProcess
 from blender_addon.core import setup, setup_program
-from blender_addon.core.backend_process import BackendCommand, BackendProcess
+from blender_addon.core.backend import BackendCommand
+from blender_addon.core.client_process import ClientProcess
 from blender_addon.core.errors import AddonError
+from blender_addon.core.jobs import wait_until
 from blender_addon.core.setup import (
     SetupPlan,
     SetupRunner,
@@ -69,6 +72,7 @@ def make_wheel(folder, *, version="0.1.0", slow="/nothing", healthy=True, comman
     return path
 
 
+CLIENT = ClientProcess()
 needs_backend = pytest.mark.skipif(
     extension.backend_command() is None, reason="no mvgamba-backend: set MVGAMBA_BACKEND"
 )
@@ -82,12 +86,17 @@ def place(tmp_path_factory):
 
 @pytest.fixture
 def runner():
-    runner = SetupRunner()
+    runner = SetupRunner(CLIENT.run)
     yield runner
     if runner.is_running:
         runner.cancel()
         wait(lambda: not runner.is_running)
-    runner.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def client():
+    yield
+    CLIENT.close()
 
 
 def plan_for(place, **changes):
@@ -95,11 +104,8 @@ def plan_for(place, **changes):
     return SetupPlan(**(settings | changes))
 
 
-def wait(condition, *, timeout=60.0):
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.02)
+def wait(condition, *, client=None, timeout=60.0):
+    assert wait_until((client or CLIENT).receive, condition, timeout=timeout, interval=0.02), "it took too long"
 
 
 def finish(runner, plan):
@@ -125,10 +131,11 @@ class TestSetUp:
 
     def test_another_run_goes_on_survives_whoever_started_it_and_can_be_cancelled(self, place, runner):
         (place / "slow").touch()
-        starter = SetupRunner()
+        other = ClientProcess()
+        starter = SetupRunner(other.run)
         starter.start(plan_for(place))
-        wait(lambda: starter.progress.state.phase == "test")
-        starter.stop()  # Blender ends
+        wait(lambda: starter.progress.state.phase == "test", client=other)
+        other.close()  # Blender ends
         runner.attach(place / "backend")
         assert runner.is_running and runner.progress.text.startswith("Testing")
         program = [sys.executable, str(place / "backend" / setup_program.PROGRAM), "--folder", str(place / "backend")]
@@ -249,17 +256,18 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     assert caught.value.reason == "FOLDER_NOT_WRITABLE" and "file" in caught.value.message
 
 
-def test_without_a_python_it_says_what_to_do(tmp_path, monkeypatch, runner):
+def test_without_a_python_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(setup, "_python_candidates", lambda: [str(tmp_path / "nothing")])
-    progress = finish(runner, plan_for(tmp_path, python=""))
-    assert progress.state.reason == "PYTHON_NOT_FOUND" and "3.11 to 3.13" in progress.text
-    assert runner.error is not None and not (tmp_path / "backend").exists()
-
-
-def test_a_named_python_that_is_none_is_refused(tmp_path):
     with pytest.raises(AddonError) as caught:
-        start_setup(plan_for(tmp_path, python="/bin/sh"))
-    assert caught.value.reason == "PYTHON_NOT_FOUND"
+        start_setup(plan_for(tmp_path, python=""))
+    assert caught.value.reason == "PYTHON_NOT_FOUND" and "3.11 to 3.13" in caught.value.message
+    assert not (tmp_path / "backend").exists()
+
+
+def test_a_named_python_that_is_none_is_refused(tmp_path, runner):
+    progress = finish(runner, plan_for(tmp_path, python="/bin/sh"))
+    assert progress.state.reason == "PYTHON_NOT_FOUND" and "/bin/sh" in progress.text
+    assert runner.error is not None and not (tmp_path / "backend").exists()
 
 
 def test_only_pythons_that_fit_are_found(tmp_path):

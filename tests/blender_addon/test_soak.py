@@ -26,10 +26,6 @@ def use_fake_backend():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "MVGAMBA_SOAK_JOBS" not in os.environ,
-    reason="set MVGAMBA_SOAK_JOBS: gRPC's threads in Blender's process have crashed it once in ten runs (README)",
-)
 def test_nothing_breaks_and_nothing_is_left(addon):
     bpy.ops.wm.read_homefile(use_factory_startup=True)
     use_fake_backend()

@@ -1,6 +1,5 @@
 """What a prompt field knows of words."""
 
-from blender_addon.core.errors import AddonError
 from blender_addon.core.server_info import KnownWord, WordsFound
 from blender_addon.core.word_book import WordBook
 
@@ -9,31 +8,32 @@ TAKEN = {"basket": KnownWord("basket", 0, "barrel"), "desk": KnownWord("desk", 0
 
 
 class Dictionary:
-    """A client that knows four words, and takes two for these."""
+    """Knows four words, and takes two for these."""
 
     def __init__(self, *, fails=False):
-        self.asked, self.is_closed, self._fails = [], False, fails
+        self.asked, self._fails = [], fails
 
-    def look_up_words(self, prompt, *, list_all=False):
+    def look_up_words(self, prompt, list_all):
         if self._fails:
-            raise AddonError("CONNECTION_LOST")
-        self.asked.append("(all)" if list_all else prompt)
+            return None
+        self.asked.append(prompt + " (all)" * list_all)
         strange = [word for word in prompt.split() if word not in KNOWN]
         unknown = {word: ("table",) if word == "tabel" else () for word in strange if word not in TAKEN}
         taken = tuple(TAKEN[word] for word in strange if word in TAKEN)
         listed = (*(KnownWord(word, 3) for word in KNOWN), *TAKEN.values()) if list_all else ()
         return WordsFound(tuple(w for w in prompt.split() if w in KNOWN), unknown, (), taken, listed)
 
-    def close(self):
-        self.is_closed = True
-
 
 def asked(*prompts, client=None):
-    book, client = WordBook(), client or Dictionary()
+    client, sent = client or Dictionary(), []
+    book = WordBook(lambda *question: sent.append(question))
     for prompt in prompts:
-        book.look_up(prompt, lambda: client)
-        book.join(5)
-    assert client.is_closed or not client.asked
+        book.look_up(prompt)
+        while sent:
+            assert book.is_busy
+            prompt, list_all = sent.pop()
+            book.take(prompt, client.look_up_words(prompt, list_all))
+    assert not book.is_busy
     return book, client
 
 
@@ -61,7 +61,24 @@ def test_what_only_comes_near_is_said():
 
 def test_the_same_prompt_is_asked_once():
     _, client = asked("red", "red")
-    assert client.asked == ["red", "(all)"]
+    assert client.asked == ["red (all)"]
+
+
+def test_while_one_is_asked_the_latest_other_waits():
+    sent = []
+    book = WordBook(lambda *question: sent.append(question))
+    for prompt in ("r", "re", "red"):
+        book.look_up(prompt)
+    assert sent == [("r", True)]
+    book.take("r", Dictionary().look_up_words("r", True))
+    assert sent[1:] == [("red", False)] and book.is_busy
+
+
+def test_another_backend_is_asked_anew():
+    book, _ = asked("red tabel")
+    book.forget()
+    book.take("red tabel", WordsFound(vocabulary=(KnownWord("boat", 1),)))  # the one before answers late
+    assert book.note("red tabel") == "" and book.completions("b") == [] and not book.is_busy
 
 
 def test_typing_is_completed_by_known_words_and_by_prompts_of_before():

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from blender_addon.core import worker as worker_module
+from blender_addon.client import worker as worker_module
+from blender_addon.client.worker import JobWorker
 from blender_addon.core.errors import AddonError
 from blender_addon.core.jobs import AssetInfo, JobBoard, JobState, JobUpdate, wait_until
 from blender_addon.core.request import JobOptions, JobRequest, Target
-from blender_addon.core.worker import JobWorker
 
 GLB = AssetInfo("a1", "model/gltf-binary", 3, "00")
 AWAY = AddonError("UNAVAILABLE", "connection refused", retryable=True)

@@ -24,9 +24,10 @@ FAULTS = [
     ("The add-on holds no model and no server", "blender_addon/core/planted.py", "import torch"),
     ("The service knows no Blender", "backend/mvgamba_backend/config.py", "import bpy"),
     ("Inside the add-on, ui -> scene -> core", "blender_addon/core/planted.py", "import blender_addon.ui"),
-    ("core of the add-on runs without Blender", "blender_addon/core/planted.py", "import bpy"),
+    ("core and client of the add-on run without Blender", "blender_addon/core/planted.py", "import bpy"),
+    ("Blender's process has nothing of gRPC", "blender_addon/scene/planted.py", "import grpc"),
     ("Messages are touched only where they are translated", "backend/mvgamba_backend/jobs.py", "import mvgamba_rpc.v1"),
-    ("The add-on's copy of the messages likewise", "blender_addon/scene/planted.py", "import blender_addon.core.rpc"),
+    ("The add-on's copy of the messages likewise", "blender_addon/scene/planted.py", "import blender_addon.client.rpc"),
 ]
 
 

@@ -28,7 +28,7 @@ def test_committed_files_are_what_the_generator_makes():
 
 
 def test_a_changed_proto_is_noticed(tmp_path):
-    for tree in ("protos", "blender_addon/core/rpc"):
+    for tree in ("protos", "blender_addon/client/rpc"):
         shutil.copytree(ROOT / tree, tmp_path / tree, ignore=shutil.ignore_patterns("__pycache__"))
     proto = tmp_path / "protos/mvgamba_rpc/v1/generation.proto"
     text = proto.read_text(encoding="utf-8")
@@ -39,10 +39,10 @@ def test_a_changed_proto_is_noticed(tmp_path):
 
 
 def test_a_copy_works_under_another_name(tmp_path):
-    shutil.copytree(ROOT / "protos/mvgamba_rpc", tmp_path / "addon/core/rpc")
-    for package in ("addon", "addon/core"):
+    shutil.copytree(ROOT / "protos/mvgamba_rpc", tmp_path / "addon/client/rpc")
+    for package in ("addon", "addon/client"):
         (tmp_path / package / "__init__.py").write_text("")
-    code = "from addon.core.rpc.v1 import generation_pb2_grpc as g; import sys; assert 'mvgamba_rpc' not in sys.modules; g.GenerationServiceStub"
+    code = "from addon.client.rpc.v1 import generation_pb2_grpc as g; import sys; assert 'mvgamba_rpc' not in sys.modules; g.GenerationServiceStub"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=os.environ | {"PYTHONPATH": "."})
 
 

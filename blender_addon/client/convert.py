@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from .axes import c2w_z_up_to_y_up
-from .jobs import AssetInfo, JobUpdate, PreviewPicture
-from .request import CapturedView, ImageInput, JobOptions, JobRequest, TextInput, VariationInput
+from ..core.axes import c2w_z_up_to_y_up
+from ..core.jobs import AssetInfo, JobUpdate, PreviewPicture
+from ..core.request import CapturedView, ImageInput, JobOptions, JobRequest, TextInput, VariationInput
+from ..core.server_info import DeviceInfo, GeneratorInfo, KnownWord, ServerInfo, WordsFound
 from .rpc import generation_pb2 as pb
-from .server_info import DeviceInfo, GeneratorInfo, KnownWord, ServerInfo, WordsFound
 
 _QUALITIES = {"draft": pb.QUALITY_DRAFT, "standard": pb.QUALITY_STANDARD, "high": pb.QUALITY_HIGH}
 _SIDES = {

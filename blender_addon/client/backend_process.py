@@ -7,21 +7,19 @@ import logging
 import os
 import queue
 import secrets
-import shlex
-import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
-from .errors import AddonError
-from .i18n import tr
-from .server_info import check_version
+from ..core.backend import BackendCommand, Endpoint, folder_error, log_tail
+from ..core.errors import AddonError
+from ..core.i18n import tr
+from ..core.server_info import check_version
 
 log = logging.getLogger(__name__)
 
@@ -30,45 +28,6 @@ START_TIMEOUT = 60.0
 CRASH_MEMORY, MAX_CRASHES, FIRST_PAUSE = 120.0, 3, 0.5
 """A backend that ends by itself is started again after 0.5, 1 and 2 s; the fourth time within two minutes is too often."""
 _MAX_LOG_BYTES = 4_000_000
-_TAIL_BYTES = 64_000
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where a running backend listens and the token it wants."""
-
-    address: str
-    token: str
-    has_tls: bool = False
-    ca_path: Path | None = None
-    """PEM file of the authority that signed its certificate; None for those that the system's gRPC trusts."""
-
-
-@dataclass(frozen=True)
-class BackendCommand:
-    """How to start the backend."""
-
-    command: tuple[str, ...]
-    """The executable and what precedes `serve`."""
-    data_dir: Path
-    log_path: Path
-    arguments: tuple[str, ...] = ()
-    """After `serve`, e.g. to choose another pipeline."""
-    environment: Mapping[str, str] | None = None
-    """Added to that of this process."""
-    port: int = 0
-    """0: the system chooses."""
-
-
-def find_backend(configured: str) -> tuple[str, ...] | None:
-    """The command of the preferences, else of the environment (MVGAMBA_BACKEND), else what is on the search path."""
-    if configured:
-        return (configured,) if shutil.which(configured) else None
-    from_environment = os.environ.get("MVGAMBA_BACKEND", "")
-    if from_environment:
-        return tuple(shlex.split(from_environment, posix=sys.platform != "win32"))
-    found = shutil.which("mvgamba-backend")
-    return (found,) if found else None
 
 
 class BackendPhase(enum.StrEnum):
@@ -280,6 +239,8 @@ class BackendProcess:
                 for line in stdout:
                     lines.put(line)
             lines.put("")
+            process.wait()
+            self._tell()
 
         threading.Thread(target=drain, args=(process.stdout,), name="mvgamba-backend-stdout", daemon=True).start()
         try:
@@ -297,17 +258,6 @@ class BackendProcess:
         self._process, self._endpoint, self._log = None, None, None
 
 
-def log_tail(path: Path, *, num_lines: int = 200) -> list[str]:
-    """The last lines of a log; none when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.splitlines()[-num_lines:]
-
-
 def port_error(port: int) -> AddonError | None:
     """Why a port that a person has forced cannot be had; None when it can, or none was forced."""
     if not port:
@@ -321,10 +271,3 @@ def port_error(port: int) -> AddonError | None:
             reason = "PORT_IN_USE" if error.errno in (errno.EADDRINUSE, 10048) else "BIND_DENIED"
             return AddonError(reason, str(port))
     return None
-
-
-def folder_error(error: OSError, folder: Path) -> AddonError:
-    """What it means for a person that a folder could not be made or written to."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    where = error.filename or folder
-    return AddonError("DISK_FULL" if full else "FOLDER_NOT_WRITABLE", f"{where}: {error.strerror or error}")

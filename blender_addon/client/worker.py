@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from .errors import AddonError
-from .facts import ResultFacts, read_facts
-from .history import FACTS_NAME, PREVIEW_NAME, write_entry
-from .jobs import (
+from ..core.errors import AddonError
+from ..core.facts import ResultFacts, read_facts
+from ..core.history import FACTS_NAME, PREVIEW_NAME, write_entry
+from ..core.jobs import (
     Accepted,
     AssetInfo,
     Captured,
@@ -24,8 +24,8 @@ from .jobs import (
     ViewsReady,
     WasCancelled,
 )
-from .request import CapturedView, JobRequest, views_from_transforms
-from .shots import StageRender
+from ..core.request import CapturedView, JobRequest, views_from_transforms
+from ..core.shots import StageRender
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -71,13 +71,19 @@ class JobWorker:
         result_path: Path,
         render: StageRender | None = None,
         patience: float = PATIENCE,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
+        """
+        Args:
+            on_end: Called as the last thing that the thread does.
+        """
         self.request = request
         self._connect = connect
         self._post = post
         self._result_path = result_path
         self._render = render
         self._patience = patience
+        self._on_end = on_end
         self._cancel = threading.Event()
         self._stop = threading.Event()
         self._client: JobClient | None = None
@@ -135,6 +141,8 @@ class JobWorker:
         finally:
             if self._client is not None:
                 self._client.close()
+            if self._on_end is not None:
+                self._on_end()
 
     def _take_pictures(self, render: StageRender) -> None:
         total = render.num_views

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import grpc
 
-from .backend_process import Endpoint
+from ..core.backend import Endpoint
+from ..core.errors import AddonError
+from ..core.i18n import tr
+from ..core.jobs import AssetInfo, JobUpdate
+from ..core.request import JobRequest
+from ..core.server_info import ServerInfo, WordsFound
 from .convert import request_to_proto, server_from_proto, update_from_proto, words_from_proto
-from .errors import AddonError
-from .i18n import tr
-from .jobs import AssetInfo, JobUpdate
-from .request import JobRequest
 from .rpc import generation_pb2 as pb
 from .rpc.generation_pb2_grpc import GenerationServiceStub
-from .server_info import ServerInfo, WordsFound
 
 log = logging.getLogger(__name__)
 
