@@ -51,10 +51,13 @@ def main(port: int, token: bytes) -> None:
     package = logging.getLogger(__package__.rpartition(".")[0])
     package.addHandler(_LogSender(guest.send))
     package.propagate = False
-    package.setLevel(logging.INFO)
+    package.setLevel(logging.DEBUG)  # Blender's process knows what a person wants to read
     program = Program(guest.send)
     for message in guest.receive():
         if isinstance(message, Leave):
+            guest.close()
+            if message.finish_jobs:
+                program.finish()
             break
         program.take(message)
     program.close()
@@ -105,6 +108,13 @@ class Program:
                 _in_thread("asking", lambda: self._answer(message, lambda: self._knows(message.job_id)))
             case _:
                 log.error("a message of an unknown kind: %r", message)
+
+    def finish(self) -> None:
+        """Wait until all jobs have ended. Their results lie where Blender will look for them."""
+        with self._lock:
+            workers = list(self._workers.values())
+        for worker in workers:
+            worker.join()
 
     def close(self) -> None:
         """Leave jobs to their servers, and end the backends that run here."""

@@ -112,7 +112,7 @@ class JobWorker:
         if client is not None:
             client.close()
 
-    def join(self, timeout: float) -> None:
+    def join(self, timeout: float | None = None) -> None:
         self._thread.join(timeout)
 
     def _run(self) -> None:

@@ -41,6 +41,11 @@ class Host:
     def is_connected(self) -> bool:
         return self._connection is not None
 
+    @property
+    def has_sent(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._waiting
+
     def send(self, message: object) -> None:
         """Send as much as goes now, and keep the rest."""
         self._waiting += _packed(message)

@@ -122,23 +122,30 @@ class ClientProcess:
                     if on_report is not None:
                         on_report(value)
                 case Logged(record):
-                    logging.getLogger(record.name).handle(record)
+                    logger = logging.getLogger(record.name)
+                    if logger.isEnabledFor(record.levelno):
+                        logger.handle(record)
                 case _:
                     rest.append(message)
         return rest
 
-    def close(self) -> None:
-        """Let it end what it has begun, its backend first; wait until it has left."""
+    def close(self, *, finish_jobs: bool = False) -> None:
+        """Have it leave, its backend first, and wait until it has; with `finish_jobs` it goes on alone until they have ended."""
         process, host = self._process, self._host
         if process is None or host is None:
             return
-        host.send(Leave())
+        host.send(Leave(finish_jobs))
         end = time.monotonic() + GRACE
         while process.poll() is None and time.monotonic() < end:
             try:
                 host.receive()
             except Gone:
                 break
+            if finish_jobs and host.has_sent:
+                log.info("the jobs go on in process %d", process.pid)
+                _left_running.append(process)
+                self._release()
+                return
             time.sleep(0.005)
         try:
             process.wait(max(0.0, end - time.monotonic()))
@@ -200,6 +207,10 @@ class ClientProcess:
         if self._errors is not None:
             self._errors.close()
         self._process, self._host, self._errors = None, None, None
+
+
+_left_running: list["subprocess.Popen[bytes]"] = []
+"""Kept, because Python complains about a process that is forgotten while it runs; here that is the point."""
 
 
 def _python() -> str:

@@ -96,6 +96,9 @@ class StopRun:
 class Leave:
     """End everything and go."""
 
+    finish_jobs: bool = False
+    """Go when the jobs have ended; nobody listens any more, their results lie in their folders."""
+
 
 # ---------------------------------------------------------------- from the client
 

@@ -65,6 +65,8 @@ class Session:
         self.setup = SetupRunner(self.run)
         self.backend_status = BackendStatus(BackendState.STOPPED)
         """How the backend of the last job (or of `start_backend`) was when it was looked at last."""
+        self.finish_jobs = False
+        """Whether jobs go on when this ends; their results are in the history then."""
         self._command: BackendCommand | RemoteBackend | None = None
         """Of the last job (or of `start_backend`)."""
         self._sent: dict[str, Submit] = {}
@@ -218,7 +220,8 @@ class Session:
         """Stop the timer, the client's process and with it the backend."""
         if bpy.app.timers.is_registered(self._tick):
             bpy.app.timers.unregister(self._tick)
-        self.client.close()
+        is_working = any(row.id in self._sent and row.state is not JobState.CANCELLING for row in self.board.rows)
+        self.client.close(finish_jobs=self.finish_jobs and is_working)
         self._sent.clear()
 
     def file_loaded(self) -> None:

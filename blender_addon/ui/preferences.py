@@ -14,6 +14,7 @@ from ..core.setup import PACKAGE
 from ..scene.backend import DEFAULT_IDLE_MINUTES, allowed_hosts, own_preferences
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
+from ..scene.session import session
 from .sidebar import as_form
 from .wrapped import draw_text
 
@@ -26,6 +27,9 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
 
     def _level_changed(self, _context: bpy.types.Context) -> None:
         apply_log_level()
+
+    def _finish_changed(self, _context: bpy.types.Context) -> None:
+        session().finish_jobs = self.finish_jobs  # which still knows it when these preferences are gone
 
     backend_mode: EnumProperty(
         name="Backend",
@@ -58,6 +62,12 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         default=DEFAULT_IDLE_MINUTES,
         min=0,
         max=24 * 60,
+    )
+    finish_jobs: BoolProperty(
+        name="Finish Jobs After Closing",
+        description="Let jobs end when Blender is closed before them; their results are in the history then",
+        default=False,
+        update=_finish_changed,
     )
     port: IntProperty(
         name="Port",
@@ -154,6 +164,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         else:
             self._draw_remote(layout, context)
         draw_status_box(layout, context)
+        layout.prop(self, "finish_jobs")
         layout.prop(self, "keep_days")
         layout.prop(self, "use_drop")
         layout.prop(self, "log_level")
@@ -264,6 +275,8 @@ def register() -> None:
     register_classes(CLASSES)
     check_backend()
     apply_log_level()
+    own = preferences(bpy.context)
+    session().finish_jobs = own is not None and own.finish_jobs
 
 
 def unregister() -> None:

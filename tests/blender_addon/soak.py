@@ -22,6 +22,9 @@ MODULE = "bl_ext.user_default.mvgamba"
 WORDS = ("", "#slow:0.2", "#slow:1", "#preview:2 #slow:0.5", "#fail:OUT_OF_MEMORY", "#crash", "#die:mesh", "#log")
 """What the fake pipeline is told."""
 MOST_AT_ONCE = 4
+_AS_CLICKED = "EXEC_DEFAULT"
+"""With True behind it an operator makes its undo step, as a button does and a script does not. Without one the next undo may
+leave objects whose data has been freed, in any Blender, with or without us: it takes over unchanged blocks as they are."""
 PATIENCE = 300.0
 """Seconds until the last jobs must have ended; a killed backend costs a job some."""
 
@@ -105,6 +108,8 @@ class Soak:
         meshes = [obj for obj in bpy.context.scene.objects if obj.type == "MESH" and obj.mvgamba.kind == "NONE"]
         if self._random.random() < 0.1 and meshes and bpy.context.mode == "OBJECT":
             meshes[0].name = f"Source {word}"
+            with _window():
+                bpy.ops.ed.undo_push(message="Rename")
             settings = self._module("scene.capture").CaptureSettings(
                 num_views=4, image_size=128, with_depth=False, samples=1
             )
@@ -161,8 +166,8 @@ class Soak:
         if obj is not None and not obj.hide_get():
             with _window():
                 bpy.context.view_layer.objects.active = obj
-                bpy.ops.object.mode_set(mode="EDIT")
-                bpy.ops.object.mode_set(mode="OBJECT")
+                bpy.ops.object.mode_set(_AS_CLICKED, True, mode="EDIT")
+                bpy.ops.object.mode_set(_AS_CLICKED, True, mode="OBJECT")
 
     def _load(self) -> None:
         with _window():
@@ -213,7 +218,7 @@ def problems(report: dict[str, Any]) -> list[str]:
 
 def _place(row: Any) -> None:
     with _window(), contextlib.suppress(RuntimeError):  # which is how an operator reports what the row says too
-        bpy.ops.mvgamba.place_result(request_id=row.id)
+        bpy.ops.mvgamba.place_result(_AS_CLICKED, True, request_id=row.id)
 
 
 @contextlib.contextmanager
