@@ -10,6 +10,7 @@ import pickle
 import secrets
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,8 @@ TOKEN_BYTES = 32
 _HEAD = struct.Struct("<I")
 _CHUNK, _MOST_CHUNKS = 1 << 18, 8
 """Bytes of a call, and calls before somebody else has a turn."""
+_NO_SIGNAL, _SO_NOSIGPIPE = getattr(socket, "MSG_NOSIGNAL", 0), 0x1022
+"""Blender, unlike Python, does not ignore SIGPIPE: writing to one that has just ended would end it too."""
 
 
 class Gone(Exception):
@@ -84,6 +87,8 @@ class Host:
             if len(said) >= TOKEN_BYTES and hmac.compare_digest(bytes(said[:TOKEN_BYTES]), self.token):
                 del self._callers[caller]
                 caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if sys.platform == "darwin":
+                    caller.setsockopt(socket.SOL_SOCKET, _SO_NOSIGPIPE, 1)
                 self._connection, self._arrived = caller, said[TOKEN_BYTES:]
                 self._listener.close()
                 self._listener = None
@@ -100,7 +105,7 @@ class Host:
             return
         with contextlib.suppress(BlockingIOError, ConnectionError):  # `receive` sees that it is gone
             while self._waiting:
-                del self._waiting[: self._connection.send(self._waiting[:_CHUNK])]
+                del self._waiting[: self._connection.send(self._waiting[:_CHUNK], _NO_SIGNAL)]
 
 
 class Guest:

@@ -167,16 +167,17 @@ class ClientProcess:
             "token": host.token.hex(),
         }
         try:
-            process = subprocess.Popen(
-                [_python(), "-I", "-S", "-c", _BOOT],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0,
-            )
-            assert process.stdin is not None
-            with process.stdin as stdin:
+            # a file, because a pipe to one that ends at once would end Blender (SIGPIPE)
+            with tempfile.TemporaryFile() as stdin:
                 stdin.write(json.dumps(told).encode() + b"\n")
+                stdin.seek(0)
+                process = subprocess.Popen(
+                    [_python(), "-I", "-S", "-c", _BOOT],
+                    stdin=stdin,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0) if sys.platform == "win32" else 0,
+                )
         except OSError as error:
             host.close()
             errors.close()

@@ -211,6 +211,28 @@ class TestChannel:
         guest.close()
         host.close()
 
+    @posix
+    def test_speaking_to_one_that_has_ended_ends_nobody(self):
+        """Blender leaves SIGPIPE at its default, which ends a process that writes to nobody."""
+        program = (
+            "import signal\n"
+            "from blender_addon.core.channel import Gone, Guest, Host\n"
+            "signal.signal(signal.SIGPIPE, signal.SIG_DFL)\n"
+            "host = Host()\n"
+            "Guest(host.port, host.token).close()\n"
+            "while not host.is_connected:\n"
+            "    host._answer()\n"
+            "for _ in range(20):\n"
+            "    host.send(bytes(100_000))\n"
+            "try:\n"
+            "    host.receive()\n"
+            "except Gone:\n"
+            "    print('gone')\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ADDON.parent)}
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+        assert (done.returncode, done.stdout) == (0, "gone\n"), done.stderr
+
     def test_what_was_said_before_the_end_is_heard(self):
         host = channel.Host()
         guest = channel.Guest(host.port, host.token)
