@@ -1,7 +1,8 @@
-"""Just enough of glTF to know where a file's vertices are, without importing it."""
+"""Just enough of glTF to find what a GLB holds, without importing it."""
 
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,13 @@ import numpy as np
 from .errors import AddonError
 
 _MAGIC, _JSON, _BIN = 0x46546C67, 0x4E4F534A, 0x004E4942
+_KINDS = {5121: "u1", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
+_WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3}
+DAMAGED = (
+    *(OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError),
+    struct.error,
+)
+"""What reading a damaged file may raise."""
 
 
 def read_positions(path: Path) -> np.ndarray:
@@ -21,27 +29,21 @@ def read_positions(path: Path) -> np.ndarray:
         AddonError: PLACE_FAILED, when it is no such file.
     """
     try:
-        document, blob = _chunks(path.read_bytes())
-        nodes = document["nodes"]
+        document, blob, _begin = chunks(path.read_bytes())
         parts: list[np.ndarray] = []
-        scene = document["scenes"][document.get("scene", 0)]
-        waiting = [(index, np.eye(4)) for index in scene["nodes"]]
-        while waiting:
-            index, above = waiting.pop(0)
-            world = above @ _matrix(nodes[index])
-            if "mesh" in nodes[index]:
-                for primitive in document["meshes"][nodes[index]["mesh"]]["primitives"]:
-                    points = _floats(document, blob, primitive["attributes"]["POSITION"])
-                    parts.append(points @ world[:3, :3].T + world[:3, 3])
-            waiting += [(child, world) for child in nodes[index].get("children", ())]
+        for node, world in mesh_nodes(document):
+            for primitive in document["meshes"][node["mesh"]]["primitives"]:
+                points = accessor(document, blob, primitive["attributes"]["POSITION"], kind="<f4", width=3)
+                parts.append(points.astype(np.float64) @ world[:3, :3].T + world[:3, 3])
         if not parts:
             raise KeyError("mesh")
         return np.concatenate(parts)
-    except (OSError, KeyError, IndexError, TypeError, ValueError, struct.error) as error:
+    except DAMAGED as error:
         raise AddonError("PLACE_FAILED", f"{path.name} holds no mesh: {error}") from error
 
 
-def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
+def chunks(data: bytes) -> tuple[dict[str, Any], bytes, int]:
+    """The JSON of a GLB, its binary part, and where that begins. Raises: one of DAMAGED."""
     magic, _version, _length = struct.unpack_from("<III", data)
     length, kind = struct.unpack_from("<II", data, 12)
     if magic != _MAGIC or kind != _JSON:
@@ -50,16 +52,48 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
     size, kind = struct.unpack_from("<II", data, at)
     if kind != _BIN:
         raise ValueError("no binary part")
-    return document, data[at + 8 : at + 8 + size]
+    return document, data[at + 8 : at + 8 + size], at + 8
 
 
-def _floats(document: dict[str, Any], blob: bytes, index: int) -> np.ndarray:
-    accessor = document["accessors"][index]
-    view = document["bufferViews"][accessor["bufferView"]]
-    if accessor["componentType"] != 5126 or accessor["type"] != "VEC3" or view.get("byteStride", 12) != 12:
-        raise ValueError("positions are not plain floats")
-    start = view.get("byteOffset", 0) + accessor.get("byteOffset", 0)
-    return np.frombuffer(blob, "<f4", 3 * accessor["count"], start).reshape(-1, 3).astype(np.float64)
+def mesh_nodes(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+    """The nodes of the scene that show a mesh, each with its (4, 4) to the world. Raises: one of DAMAGED."""
+    nodes = document["nodes"]
+    waiting = [(index, np.eye(4)) for index in document["scenes"][document.get("scene", 0)]["nodes"]]
+    for _ in range(len(nodes) + 1):  # a node has one place in a tree: more would be a circle
+        if not waiting:
+            return
+        index, above = waiting.pop(0)
+        world = above @ _matrix(nodes[index])
+        if "mesh" in nodes[index]:
+            yield nodes[index], world
+        waiting += [(child, world) for child in nodes[index].get("children", ())]
+    raise ValueError("its nodes are no tree")
+
+
+def accessor(document: dict[str, Any], blob: bytes, index: int, *, kind: str, width: int) -> np.ndarray:
+    """(N, width) of an accessor, or (N,) for a width of 1; a view into `blob`. Raises: one of DAMAGED.
+
+    Args:
+        kind: `<f4`, or `u` for any unsigned integer.
+    """
+    table = document["accessors"][index]
+    view = document["bufferViews"][table["bufferView"]]
+    found = np.dtype(_KINDS[table["componentType"]])
+    stride = found.itemsize * width
+    if "sparse" in table or table.get("normalized") or view.get("byteStride", stride) != stride:
+        raise ValueError("its numbers are stored in an unusual way")
+    if _WIDTHS.get(table["type"]) != width or (found.kind != "u" if kind == "u" else found != np.dtype(kind)):
+        raise ValueError("its numbers are of an unusual kind")
+    start = view.get("byteOffset", 0) + table.get("byteOffset", 0)
+    values = np.frombuffer(blob, found, width * table["count"], start)
+    return values.reshape(-1, width) if width > 1 else values
+
+
+def view_bounds(document: dict[str, Any], index: int) -> tuple[int, int]:
+    """Where a buffer view begins and ends in the binary part. Raises: one of DAMAGED."""
+    view = document["bufferViews"][index]
+    begin = view.get("byteOffset", 0)
+    return begin, begin + view["byteLength"]
 
 
 def _matrix(node: dict[str, Any]) -> np.ndarray:
