@@ -14,19 +14,17 @@ from mathutils import Matrix
 
 from ..core.errors import AddonError
 from ..core.i18n import tr
+from ..core.mesh_file import LARGEST, WELD, MaterialFacts, MeshArrays, UnusualFile, mesh_arrays, read_picture
+from . import mesh_data
 
 log = logging.getLogger(__name__)
 
 SHARP_ANGLE = math.radians(80.0)
 """Edges that are bent more than this stay sharp under smooth shading. Reconstructed surfaces are rough: Blender's usual 30
 degrees would mark a quarter to half of the edges of real results (measured), 80 keeps the edges of boxes."""
-WELD = 1e-7
-"""Vertices that are closer than this, as a fraction of the longest side, are one: a GLB splits them at the seams of its texture."""
 FILE_MATRIX = "mvgamba_file_matrix"
 """Custom property of a mesh: from the world of its file, in Blender's axes, to the mesh as it was placed; 16 numbers, column by
 column. Welding has changed the vertices, so it cannot be found out later."""
-_LARGEST = 1e18
-"""Scene units; the square of what is larger has no place in 32 bits."""
 _KINDS = (
     "objects",
     "meshes",
@@ -46,24 +44,21 @@ def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -
     """The meshes of a GLB as one object at the origin, with the file's coordinates as Blender's axes have them.
 
     Closed over the seams of its texture, images packed. It is linked to the scene's own collection; selection and active
-    object stay as they were.
+    object stay as they were. Files as the backend writes them take a few milliseconds when they were prepared
+    (`core/mesh_file.py`); all others go through Blender's importer.
 
     Raises:
         AddonError: PLACE_FAILED; then nothing of the file is left.
     """
     _check_file(path)
     with _all_or_nothing():
-        obj = _import_joined(context, path)
-        _check_mesh(obj.data)
-        _weld(obj.data)
+        try:
+            obj = _made(context, path)
+        except UnusualFile as why:
+            log.info("Blender's importer reads the result: %s", why)
+            obj = _imported(context, path)
         obj.data[FILE_MATRIX] = np.eye(4).reshape(-1).tolist()
-        _check_mesh(obj.data)  # slivers may have been all there was
         _shade(obj.data, smooth=shade_smooth)
-        for image in images_of(obj.data):
-            if 0 in image.size:
-                raise AddonError("PLACE_FAILED", tr("a texture of the result is damaged"))
-            if image.packed_file is None:
-                image.pack()
         return obj
 
 
@@ -106,7 +101,7 @@ def transform(mesh: bpy.types.Mesh, matrix: np.ndarray) -> None:
 
 def mesh_bounds(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest corner in the mesh's own axes, (3,) each; zeros for a mesh without vertices."""
-    points = _points(mesh)
+    points = mesh_data.positions(mesh).astype(np.float64)
     return (points.min(axis=0), points.max(axis=0)) if len(points) else (np.zeros(3), np.zeros(3))
 
 
@@ -139,6 +134,69 @@ def _all_or_nothing() -> Iterator[None]:
         new = [item for kind in _KINDS for item in getattr(bpy.data, kind) if item.session_uid not in before[kind]]
         bpy.data.batch_remove(new)
         raise
+
+
+def _made(context: bpy.types.Context, path: Path) -> bpy.types.Object:
+    """The object of a file of ours: all of it was checked when it was read. Raises: UnusualFile."""
+    arrays = mesh_arrays(path)
+    picture = None if arrays.material is None else read_picture(path, arrays.material)
+    mesh = _new_mesh(arrays)
+    if arrays.material is not None and picture is not None:
+        mesh.materials.append(_new_material(arrays.material, _new_image(arrays.material, picture)))
+    obj = bpy.data.objects.new(arrays.object_name, mesh)
+    context.scene.collection.objects.link(obj)
+    return obj
+
+
+def _new_mesh(arrays: MeshArrays) -> bpy.types.Mesh:
+    mesh = bpy.data.meshes.new(arrays.mesh_name)
+    mesh_data.fill(mesh, arrays.vertices, arrays.corners, arrays.uvs)
+    return mesh
+
+
+def _new_image(facts: MaterialFacts, picture: bytes) -> bpy.types.Image:
+    """Packed, and decoded by Blender when it is first shown."""
+    image = bpy.data.images.new(facts.image_name, 8, 8)  # the size of the file counts once it has one
+    image.pack(data=picture, data_len=len(picture))
+    image.source = "FILE"
+    image.alpha_mode = "CHANNEL_PACKED"
+    return image
+
+
+def _new_material(facts: MaterialFacts, image: bpy.types.Image) -> bpy.types.Material:
+    """As Blender's importer makes it, so that every exporter knows it again."""
+    material = bpy.data.materials.new(facts.name)
+    material.use_backface_culling = not facts.is_double_sided
+    material.surface_render_method = "DITHERED"
+    if material.node_tree is None:
+        material.use_nodes = True  # Blender 5 says that it always does
+    tree = material.node_tree
+    tree.nodes.clear()
+    shader, output = tree.nodes.new("ShaderNodeBsdfPrincipled"), tree.nodes.new("ShaderNodeOutputMaterial")
+    shader.location, output.location = (10.0, 300.0), (300.0, 300.0)
+    texture = tree.nodes.new("ShaderNodeTexImage")
+    texture.location, texture.label = (-440.0, 210.0), "BASE COLOR"
+    texture.image, texture.extension, texture.interpolation = image, facts.extension, facts.interpolation
+    tree.links.new(shader.outputs["BSDF"], output.inputs["Surface"])
+    tree.links.new(texture.outputs["Color"], shader.inputs["Base Color"])
+    shader.inputs["Metallic"].default_value = facts.metallic
+    shader.inputs["Roughness"].default_value = facts.roughness
+    shader.inputs["IOR"].default_value = 1.5  # of glTF
+    return material
+
+
+def _imported(context: bpy.types.Context, path: Path) -> bpy.types.Object:
+    """The object of any GLB, by Blender's importer."""
+    obj = _import_joined(context, path)
+    _check_mesh(obj.data)
+    _weld(obj.data)
+    _check_mesh(obj.data)  # slivers may have been all there was
+    for image in images_of(obj.data):
+        if 0 in image.size:
+            raise AddonError("PLACE_FAILED", tr("a texture of the result is damaged"))
+        if image.packed_file is None:
+            image.pack()
+    return obj
 
 
 def _import_joined(context: bpy.types.Context, path: Path) -> bpy.types.Object:
@@ -198,7 +256,7 @@ def _check_mesh(mesh: bpy.types.Mesh) -> None:
     if not mesh.polygons:
         raise AddonError("PLACE_FAILED", tr("the result has no faces"))
     low, high = mesh_bounds(mesh)
-    if not 0.0 < float((high - low).max()) < _LARGEST:
+    if not 0.0 < float((high - low).max()) < LARGEST:
         raise AddonError("PLACE_FAILED", tr("the result has no extent"))
 
 
@@ -220,9 +278,3 @@ def _shade(mesh: bpy.types.Mesh, *, smooth: bool) -> None:
     else:
         mesh.shade_flat()
     mesh.update()
-
-
-def _points(mesh: bpy.types.Mesh) -> np.ndarray:
-    points = np.empty(3 * len(mesh.vertices), dtype=np.float32)
-    mesh.vertices.foreach_get("co", points)
-    return points.reshape(-1, 3).astype(np.float64)

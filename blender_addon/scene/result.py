@@ -30,6 +30,7 @@ from ..core.facts import ResultFacts
 from ..core.glb import read_positions
 from ..core.i18n import tr
 from ..core.jobs import JobRow
+from . import mesh_data
 from .classes import register_classes, unregister_classes
 from .importing import FILE_MATRIX
 
@@ -234,16 +235,15 @@ def mark_mesh(mesh: bpy.types.Mesh, request_id: str, variant: int, matrix: Matri
 def fingerprint(mesh: bpy.types.Mesh) -> str:
     """SHA-256 of the geometry: positions, corners, faces, material indices and UVs."""
     digest = hashlib.sha256()
-    for sequence, name, width, kind in (
-        (mesh.vertices, "co", 3, np.float32),
-        (mesh.loops, "vertex_index", 1, np.int32),
-        (mesh.polygons, "loop_start", 1, np.int32),
-        (mesh.polygons, "material_index", 1, np.int32),
-        *((layer.uv, "vector", 2, np.float32) for layer in mesh.uv_layers),
-    ):
-        values = np.empty(width * len(sequence), dtype=kind)
-        sequence.foreach_get(name, values)
-        digest.update(values.tobytes())
+    parts = [
+        mesh_data.positions(mesh),
+        mesh_data.corner_vertices(mesh),
+        mesh_data.loop_starts(mesh),
+        mesh_data.material_indices(mesh),
+        *(mesh_data.uvs(layer) for layer in mesh.uv_layers),
+    ]
+    for part in parts:
+        digest.update(part)
     return digest.hexdigest()
 
 
@@ -343,9 +343,7 @@ def from_floats(values: Iterable[float] | Matrix) -> Matrix:
 
 def coordinates(mesh: bpy.types.Mesh) -> np.ndarray:
     """(N, 3) float64."""
-    values = np.empty(3 * len(mesh.vertices), dtype=np.float32)
-    mesh.vertices.foreach_get("co", values)
-    return values.reshape(-1, 3).astype(np.float64)
+    return mesh_data.positions(mesh).astype(np.float64)
 
 
 def _find_frame(obj: bpy.types.Object, row: JobRow) -> None:
