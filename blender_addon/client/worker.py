@@ -24,6 +24,7 @@ from ..core.jobs import (
     ViewsReady,
     WasCancelled,
 )
+from ..core.mesh_file import prepare
 from ..core.request import CapturedView, JobRequest, views_from_transforms
 from ..core.shots import StageRender
 
@@ -126,6 +127,7 @@ class JobWorker:
                 self._post(ViewsReady(request_id, self._fetch_views(assets)))
             else:
                 first, *more = self._fetch_meshes(assets)
+                prepare([first, *more])
                 facts = self._fetch_facts(assets)
                 self._remember([first, *more], facts)
                 self._post(Downloaded(request_id, first, tuple(more), facts))

@@ -68,6 +68,20 @@ def test_generate_returns_at_once_and_the_result_arrives(addon, generate, subjec
     assert result.data.materials and bpy.context.view_layer.objects.active == result
 
 
+def test_results_are_prepared_before_they_are_imported(addon, scene, monkeypatch):
+    """All variants, by the thread of the job: the main thread only copies them."""
+    options = addon.request.JobOptions(variants=2)
+    row = addon.api.generate_from(addon.request.TextInput("a barrel"), options=options, wait=False)
+    assert wait(addon, lambda: row.state is addon.jobs.JobState.READY, place=False), row.text
+    prepared_path = addon.module("core.mesh_file").prepared_path
+    assert [prepared_path(path).is_file() for path in (row.result_path, *row.more_result_paths)] == [True, True]
+    monkeypatch.setattr(addon.module("core.mesh_file"), "read_mesh", lambda path: pytest.fail("a GLB was read"))
+    addon.session().pump()
+    assert row.text == "Placed", row.text
+    (result,) = results()
+    assert len(result.mvgamba.variants) == 2
+
+
 def test_progress_rises_through_the_stages(addon, generate):
     row, fractions, stages = generate("#slow:0.5"), [], []
     while row.is_active:
