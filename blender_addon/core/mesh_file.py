@@ -74,8 +74,7 @@ class MeshArrays:
     """(F, 3) int32, which vertex."""
     uvs: np.ndarray | None
     """(F, 3, 2) float32 of the corners, (0, 0) at the lower left of the picture."""
-    object_name: str
-    mesh_name: str
+    name: str
     material: MaterialFacts | None
 
 
@@ -153,8 +152,7 @@ def read_mesh(path: Path) -> MeshArrays:
         if "material" in primitive:
             material = _material(document, blob, begin, primitive["material"])
         vertices, corners, coordinates = _surface(_to_blender(points, world), indices, uvs)
-        name = mesh.get("name", "Mesh_0")
-        return MeshArrays(vertices, corners, coordinates, str(node.get("name", name)), str(name), material)
+        return MeshArrays(vertices, corners, coordinates, str(mesh.get("name", "Mesh_0")), material)
     except UnusualFile:
         raise
     except DAMAGED as error:
@@ -302,8 +300,7 @@ def _write(path: Path, arrays: MeshArrays, key: list[int]) -> None:
     table = {
         "form": _FORM,
         "key": key,
-        "object": arrays.object_name,
-        "mesh": arrays.mesh_name,
+        "name": arrays.name,
         "material": None if arrays.material is None else asdict(arrays.material),
     }
     text = np.frombuffer(json.dumps(table).encode(), np.uint8)
@@ -330,4 +327,4 @@ def _read_prepared(path: Path, key: list[int]) -> MeshArrays:
     if not fits or int(corners.min()) < 0 or int(corners.max()) >= len(vertices):
         raise ValueError("it is damaged")
     material = None if table["material"] is None else MaterialFacts(**table["material"])
-    return MeshArrays(vertices, corners, uvs if len(uvs) else None, table["object"], table["mesh"], material)
+    return MeshArrays(vertices, corners, uvs if len(uvs) else None, table["name"], material)

@@ -1,4 +1,4 @@
-"""A GLB becomes one object with one clean mesh, or nothing at all."""
+"""A GLB becomes one clean mesh, or nothing at all."""
 
 import contextlib
 import logging
@@ -14,7 +14,7 @@ from mathutils import Matrix
 
 from ..core.errors import AddonError
 from ..core.i18n import tr
-from ..core.mesh_file import LARGEST, WELD, MaterialFacts, MeshArrays, UnusualFile, mesh_arrays, read_picture
+from ..core.mesh_file import LARGEST, WELD, MaterialFacts, UnusualFile, mesh_arrays, read_picture
 from . import mesh_data
 
 log = logging.getLogger(__name__)
@@ -40,26 +40,26 @@ _KINDS = (
 """What an import of a glTF may make."""
 
 
-def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -> bpy.types.Object:
-    """The meshes of a GLB as one object at the origin, with the file's coordinates as Blender's axes have them.
+def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -> bpy.types.Mesh:
+    """The meshes of a GLB as one mesh that no object shows yet, with the file's coordinates as Blender's axes have them.
 
-    Closed over the seams of its texture, images packed. It is linked to the scene's own collection; selection and active
-    object stay as they were. Files as the backend writes them take a few milliseconds when they were prepared
-    (`core/mesh_file.py`); all others go through Blender's importer.
+    Closed over the seams of its texture, images packed. The scene, its selection and active object stay as they were. Files
+    as the backend writes them take a few milliseconds when they were prepared (`core/mesh_file.py`); all others go through
+    Blender's importer.
 
     Raises:
         AddonError: PLACE_FAILED; then nothing of the file is left.
     """
     _check_file(path)
-    with _all_or_nothing():
-        try:
-            obj = _made(context, path)
-        except UnusualFile as why:
-            log.info("Blender's importer reads the result: %s", why)
-            obj = _imported(context, path)
-        obj.data[FILE_MATRIX] = np.eye(4).reshape(-1).tolist()
-        _shade(obj.data, smooth=shade_smooth)
-        return obj
+    try:
+        mesh = _made(path)
+    except UnusualFile as why:
+        log.info("Blender's importer reads the result: %s", why)
+        with _all_or_nothing():
+            mesh = _imported(context, path)
+    mesh[FILE_MATRIX] = np.eye(4).reshape(-1).tolist()
+    _shade(mesh, smooth=shade_smooth)
+    return mesh
 
 
 def images_of(mesh: bpy.types.Mesh) -> list[bpy.types.Image]:
@@ -136,21 +136,14 @@ def _all_or_nothing() -> Iterator[None]:
         raise
 
 
-def _made(context: bpy.types.Context, path: Path) -> bpy.types.Object:
-    """The object of a file of ours: all of it was checked when it was read. Raises: UnusualFile."""
+def _made(path: Path) -> bpy.types.Mesh:
+    """The mesh of a file of ours. All that may be wrong is found before anything is made. Raises: UnusualFile."""
     arrays = mesh_arrays(path)
-    picture = None if arrays.material is None else read_picture(path, arrays.material)
-    mesh = _new_mesh(arrays)
-    if arrays.material is not None and picture is not None:
-        mesh.materials.append(_new_material(arrays.material, _new_image(arrays.material, picture)))
-    obj = bpy.data.objects.new(arrays.object_name, mesh)
-    context.scene.collection.objects.link(obj)
-    return obj
-
-
-def _new_mesh(arrays: MeshArrays) -> bpy.types.Mesh:
-    mesh = bpy.data.meshes.new(arrays.mesh_name)
+    picture = b"" if arrays.material is None else read_picture(path, arrays.material)
+    mesh = bpy.data.meshes.new(arrays.name)
     mesh_data.fill(mesh, arrays.vertices, arrays.corners, arrays.uvs)
+    if arrays.material is not None:
+        mesh.materials.append(_new_material(arrays.material, _new_image(arrays.material, picture)))
     return mesh
 
 
@@ -185,18 +178,20 @@ def _new_material(facts: MaterialFacts, image: bpy.types.Image) -> bpy.types.Mat
     return material
 
 
-def _imported(context: bpy.types.Context, path: Path) -> bpy.types.Object:
-    """The object of any GLB, by Blender's importer."""
+def _imported(context: bpy.types.Context, path: Path) -> bpy.types.Mesh:
+    """The mesh of any GLB, by Blender's importer."""
     obj = _import_joined(context, path)
-    _check_mesh(obj.data)
-    _weld(obj.data)
-    _check_mesh(obj.data)  # slivers may have been all there was
-    for image in images_of(obj.data):
+    mesh = obj.data
+    bpy.data.objects.remove(obj)
+    _check_mesh(mesh)
+    _weld(mesh)
+    _check_mesh(mesh)  # slivers may have been all there was
+    for image in images_of(mesh):
         if 0 in image.size:
             raise AddonError("PLACE_FAILED", tr("a texture of the result is damaged"))
         if image.packed_file is None:
             image.pack()
-    return obj
+    return mesh
 
 
 def _import_joined(context: bpy.types.Context, path: Path) -> bpy.types.Object:
@@ -227,10 +222,7 @@ def _import_joined(context: bpy.types.Context, path: Path) -> bpy.types.Object:
                 bpy.ops.object.join()
             joined = [mesh for mesh in bpy.data.meshes if mesh.session_uid not in before and mesh.users == 0]
             bpy.data.batch_remove(joined)
-        result = meshes[0]
-        result.rotation_mode = "XYZ"  # the importer leaves quaternions, which the N panel shows awkwardly
-        result.select_set(False)
-    return result
+    return meshes[0]
 
 
 @contextlib.contextmanager

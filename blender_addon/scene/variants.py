@@ -33,12 +33,10 @@ def keep_variants(context: bpy.types.Context, obj: bpy.types.Object, row: JobRow
     _add_shown(obj, is_edited=False)
     for k, path in enumerate(row.more_result_paths, start=1):
         try:
-            part = import_mesh(context, path, shade_smooth=row.request.target.shade_smooth)
+            mesh = import_mesh(context, path, shade_smooth=row.request.target.shade_smooth)
         except AddonError as error:
             log.warning("variant %d of %s is left out: %s", k + 1, row.request.label, error.message)
             continue
-        mesh = part.data
-        bpy.data.objects.remove(part)
         name_after(mesh, f"{obj.name} {k + 1}")
         mesh.transform(results.lay_matrix(obj, *mesh_bounds(mesh), is_capture=bool(row.request.views)))
         mesh.update()

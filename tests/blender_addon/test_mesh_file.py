@@ -25,7 +25,7 @@ def same(one, other):
     for name in ("vertices", "corners", "uvs"):
         a, b = getattr(one, name), getattr(other, name)
         assert (a is None) == (b is None) and (a is None or (a.dtype == b.dtype and np.array_equal(a, b))), name
-    assert (one.object_name, one.mesh_name, one.material) == (other.object_name, other.mesh_name, other.material)
+    assert (one.name, one.material) == (other.name, other.material)
 
 
 def test_a_surface_is_closed_over_the_seams_of_its_texture(textured):
@@ -42,7 +42,7 @@ def test_a_surface_is_closed_over_the_seams_of_its_texture(textured):
 def test_names_factors_and_the_picture_are_those_of_the_file(textured):
     arrays = read_mesh(textured)
     material = arrays.material
-    assert (arrays.object_name, arrays.mesh_name, material.name) == ("thing", "surface", "coat")
+    assert (arrays.name, material.name) == ("surface", "coat")
     assert (material.metallic, material.roughness, material.is_double_sided) == (0.125, 0.75, False)
     assert (material.image_name, material.extension, material.interpolation) == ("albedo", "EXTEND", "Linear")
     assert read_picture(textured, material) == glb_files.picture()

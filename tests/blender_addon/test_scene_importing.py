@@ -118,12 +118,10 @@ def compare_meshes(ours, theirs):
 def test_a_file_of_the_backend_is_the_same_by_our_reader(both_ways, tmp_path, shade_smooth):
     path = glb_files.write(tmp_path / "mesh.glb", *glb_files.ball(), image=glb_files.picture())
     ours, theirs = both_ways(path, shade_smooth=shade_smooth)
-    compare_meshes(ours.data, theirs.data)
-    assert all(len(edge_faces) == 2 for edge_faces in faces_at_edges(ours.data))  # closed
-    assert values_of(ours) | {"location": 0} == values_of(theirs) | {"location": 0}
-    assert tuple(ours.users_collection) == tuple(theirs.users_collection) == (bpy.context.scene.collection,)
-    assert not ours.select_get() and bpy.context.view_layer.objects.active is None
-    assert (ours.name, ours.data.name) == ("thing", "surface")
+    compare_meshes(ours, theirs)
+    assert all(len(edge_faces) == 2 for edge_faces in faces_at_edges(ours))  # closed
+    assert values_of(ours) == values_of(theirs)
+    assert ours.name == "surface" and not bpy.data.objects and not ours.users
 
 
 def faces_at_edges(mesh):
@@ -149,7 +147,7 @@ def faces_at_edges(mesh):
 def test_the_material_is_the_same_by_our_reader(both_ways, tmp_path, change):
     image = glb_files.picture(mode="RGBA")
     path = glb_files.write(tmp_path / "mesh.glb", *glb_files.ball(), image=image, change=change)
-    ours, theirs = (obj.data.materials[0] for obj in both_ways(path))
+    ours, theirs = (mesh.materials[0] for mesh in both_ways(path))
     assert values_of(ours) == values_of(theirs)
     (our_values, our_links), (their_values, their_links) = tree_of(ours), tree_of(theirs)
     assert our_values == their_values
@@ -165,8 +163,7 @@ def test_the_material_is_the_same_by_our_reader(both_ways, tmp_path, change):
 
 def test_a_picture_is_not_decoded_before_it_is_shown(importing, tmp_path):
     path = glb_files.write(tmp_path / "mesh.glb", *glb_files.ball(), image=glb_files.picture())
-    obj = importing.import_mesh(bpy.context, path, shade_smooth=True)
-    (image,) = importing.images_of(obj.data)
+    (image,) = importing.images_of(importing.import_mesh(bpy.context, path, shade_smooth=True))
     assert not image.has_data
     assert tuple(image.size) == (16, 16) and image.has_data
 
@@ -180,7 +177,7 @@ def test_rough_meshes_are_the_same_by_our_reader(both_ways, tmp_path, seed):
     points += (rng.random(points.shape) < 0.1) * np.float32(1e-8)  # the weld is wider
     faces = rng.integers(0, len(points), (90, 3))
     path = glb_files.write(tmp_path / "mesh.glb", points, faces)
-    ours, theirs = (obj.data for obj in both_ways(path))
+    ours, theirs = both_ways(path)
     # Which of the vertices that are welded stays is left open.
     (our_faces, their_faces) = (
         {frozenset(tuple(np.round(mesh.vertices[i].co) + 0.0) for i in face.vertices) for face in mesh.polygons}
@@ -199,8 +196,7 @@ def test_a_node_that_moves_its_mesh_moves_it_by_our_reader_too(both_ways, tmp_pa
 
     path = glb_files.write(tmp_path / "mesh.glb", *glb_files.ball(), change=move)
     ours, theirs = both_ways(path)
-    np.testing.assert_allclose(np.array(ours.matrix_world), np.eye(4))
-    places = [np.array([vertex.co[:] for vertex in obj.data.vertices], np.float64) for obj in (ours, theirs)]
+    places = [np.array([vertex.co[:] for vertex in mesh.vertices], np.float64) for mesh in (ours, theirs)]
     apart = np.linalg.norm(places[0][:, None] - places[1][None], axis=-1)
     assert len(places[0]) == len(places[1]) and apart.min(axis=0).max() < 1e-6 > apart.min(axis=1).max()
 
@@ -211,8 +207,8 @@ def test_what_was_prepared_is_what_is_imported(importing, mesh_file, tmp_path):
     mesh_file.prepare([path])
     os.utime(mesh_file.prepared_path(path))
     prepared = importing.import_mesh(bpy.context, path, shade_smooth=True)
-    compare_meshes(prepared.data, unprepared.data)
-    assert tree_of(prepared.data.materials[0])[1] == tree_of(unprepared.data.materials[0])[1]
+    compare_meshes(prepared, unprepared)
+    assert tree_of(prepared.materials[0])[1] == tree_of(unprepared.materials[0])[1]
 
 
 def test_a_file_that_was_replaced_is_read_anew(importing, mesh_file, tmp_path):
@@ -220,7 +216,8 @@ def test_a_file_that_was_replaced_is_read_anew(importing, mesh_file, tmp_path):
     mesh_file.prepare([path])
     points, faces, uvs = glb_files.ball()
     os.utime(glb_files.write(path, 2 * points, faces, uvs), ns=(1, 1))
-    assert max(importing.import_mesh(bpy.context, path, shade_smooth=True).dimensions) == pytest.approx(4.0)
+    low, high = importing.mesh_bounds(importing.import_mesh(bpy.context, path, shade_smooth=True))
+    assert max(high - low) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize(
@@ -241,15 +238,16 @@ def test_files_of_others_still_come_in(importing, mesh_file, tmp_path, change):
         mesh_file.read_mesh(path)
     mesh_file.prepare([path])
     assert not mesh_file.prepared_path(path).exists()
-    obj = importing.import_mesh(bpy.context, path, shade_smooth=True)
-    assert len(obj.data.vertices) > 30 and obj.data.uv_layers and importing.images_of(obj.data)
+    mesh = importing.import_mesh(bpy.context, path, shade_smooth=True)
+    assert len(mesh.vertices) > 30 and mesh.uv_layers and importing.images_of(mesh) and not bpy.data.objects
 
 
 def test_a_mesh_that_is_being_edited_can_be_looked_at(addon, importing, tmp_path):
     """Edit Mode keeps a mesh elsewhere; its own arrays are those of before."""
     result = addon.module("scene.result")
     path = glb_files.write(tmp_path / "mesh.glb", *glb_files.ball(), image=glb_files.picture())
-    obj = importing.import_mesh(bpy.context, path, shade_smooth=True)
+    obj = bpy.data.objects.new("thing", importing.import_mesh(bpy.context, path, shade_smooth=True))
+    bpy.context.scene.collection.objects.link(obj)
     before, bounds = result.fingerprint(obj.data), importing.mesh_bounds(obj.data)
     bpy.context.view_layer.objects.active = obj
     obj.select_set(True)
@@ -267,7 +265,7 @@ def test_the_fingerprint_is_that_of_earlier_versions(addon, importing, tmp_path)
 
     result = addon.module("scene.result")
     path = glb_files.write(tmp_path / "mesh.glb", *glb_files.ball(), image=glb_files.picture())
-    mesh = importing.import_mesh(bpy.context, path, shade_smooth=True).data
+    mesh = importing.import_mesh(bpy.context, path, shade_smooth=True)
     for changed in (False, True):
         if changed:
             mesh.materials.append(bpy.data.materials.new("second"))
