@@ -1,10 +1,13 @@
 """The list of input pictures: from files, the Image Editor, the Render Result, the clipboard, or dropped on the view."""
 
+import sys
+import tempfile
 from pathlib import Path
 
 import bpy
 from bpy.props import CollectionProperty, EnumProperty, IntProperty, StringProperty
 
+from ..core.clipboard import clipboard_picture
 from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..scene.classes import register_classes, unregister_classes
@@ -266,7 +269,13 @@ def render_result() -> bpy.types.Image | None:
 
 
 def pasted_image(context: bpy.types.Context) -> bpy.types.Image | None:
-    """The picture on the clipboard as a new datablock; the operator for it wants an Image Editor, so an area is lent to it."""
+    """The picture on the clipboard as a new datablock; None when something else lies there. Raises: AddonError, INVALID_IMAGE."""
+    image = _image_by_operator(context)
+    return _image_by_program() if image is None and sys.platform == "linux" else image
+
+
+def _image_by_operator(context: bpy.types.Context) -> bpy.types.Image | None:
+    """As Blender pastes it; its operator wants an Image Editor, so an area is lent to it. Under X11 it can not."""
     area = context.area or next(iter(context.screen.areas), None)
     if area is None:
         return None
@@ -284,6 +293,20 @@ def pasted_image(context: bpy.types.Context) -> bpy.types.Image | None:
             area.spaces.active.image = shown
         area.type = kind
     return next((image for image in bpy.data.images if image not in before), None)
+
+
+def _image_by_program() -> bpy.types.Image | None:
+    found = clipboard_picture()
+    if found is None:
+        return None
+    data, ending = found
+    with tempfile.TemporaryDirectory(prefix="mvgamba-") as folder:
+        path = Path(folder, "clipboard" + ending)
+        path.write_bytes(data)
+        image = load_picture(path)
+        image.pack()
+    image.name, image.filepath_raw = tr("Clipboard"), ""
+    return image
 
 
 def draw_images(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:

@@ -103,8 +103,8 @@ def run_scenario(
             shutil.copy(extension_zip(), home / "mvgamba.zip")
         shutil.copytree(INSIDE, home / "inside", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(INSIDE.parents[1] / "blender_addon" / "soak.py", home / "inside")
-        bridge = Path(shutil.copy(INSIDE.parent / "bridge.py", _made(home / "bin") / "mvgamba-backend"))
-        bridge.chmod(0o755)
+        for program, name in {"bridge.py": "mvgamba-backend", "xclip.py": "xclip"}.items():
+            Path(shutil.copy(INSIDE.parent / program, _made(home / "bin") / name)).chmod(0o755)
         with Display(height) as display, Outside(display, root, out, backend=backend) as outside:
             setting = {
                 "scenario": scenario,

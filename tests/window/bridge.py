@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Stands for the backend's executable where Blender lives in another root folder: asks the tests outside to start one.. It lies
+"""Stands for the backend's executable where Blender lives in another root folder: asks the tests outside to start one. It lies
 on the search path as `mvgamba-backend`, with setting.json in the folder above.
 
 To Blender it is a backend: it has the hello line on stdout, and leaves when stdin closes. The backend itself talks to

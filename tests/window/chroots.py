@@ -44,7 +44,7 @@ _PACKAGES = (
     "python3-requests",
     "python3-zstandard",
 )
-_HOST_PACKAGES = {"Xvfb": "xvfb", "xdotool": "xdotool", "mmdebstrap": "mmdebstrap"}
+_HOST_PACKAGES = {"Xvfb": "xvfb", "xdotool": "xdotool", "mmdebstrap": "mmdebstrap", "xclip": "xclip"}
 """By the program that shows whether they are installed."""
 
 

@@ -1,4 +1,4 @@
-"""A screen that nobody sees, with a mouse and a keyboard: Xvfb and xdotool."""
+"""A screen that nobody sees, with a mouse, a keyboard and a clipboard: Xvfb, xdotool and xclip."""
 
 import os
 import subprocess
@@ -28,11 +28,13 @@ class Display:
         if not number:
             raise RuntimeError("Xvfb did not start")
         self.name = f":{number}"
+        self._clipboard: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> "Display":
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._let_go_of_clipboard()
         self._process.terminate()
         self._process.wait(10)
         self._folder.cleanup()
@@ -68,6 +70,24 @@ class Display:
 
     def type(self, text: str) -> None:
         self._xdotool("type", "--delay", "15", text)
+
+    def copy(self, kind: str, data: bytes) -> None:
+        """Offer data of a type (such as image/png) on the clipboard, as long as nobody else puts something there."""
+        self._let_go_of_clipboard()
+        command = ["xclip", "-quiet", "-selection", "clipboard", "-t", kind, "-i"]  # quiet: stays in front and serves
+        environment = {**os.environ, "DISPLAY": self.name}
+        self._clipboard = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        )
+        assert self._clipboard.stdin is not None
+        self._clipboard.stdin.write(data)
+        self._clipboard.stdin.close()
+
+    def _let_go_of_clipboard(self) -> None:
+        if self._clipboard is not None:
+            self._clipboard.kill()
+            self._clipboard.wait()
+            self._clipboard = None
 
     def _xdotool(self, *words: str) -> None:
         subprocess.run(["xdotool", *words], check=True, env={**os.environ, "DISPLAY": self.name})

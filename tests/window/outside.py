@@ -1,5 +1,7 @@
-"""What a scenario inside Blender asks of the world outside: mouse, keys, screenshots, and a backend."""
+"""What a scenario inside Blender asks of the world outside: mouse, keys, clipboard, screenshots, and a backend."""
 
+import base64
+import io
 import json
 import os
 import secrets
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from PIL import Image
 
 from tests.window.chroots import ROOT
 from tests.window.display import Display
@@ -142,6 +145,20 @@ class Outside:
         self._display.type(text)
         return True
 
+    def _do_copy(self, colors: list[list[int]]) -> bool:
+        """Put a PNG on the clipboard as another program would: colours (RGBA) in stripes beside each other."""
+        self._display.copy("image/png", _striped_png(colors))
+        return True
+
+    def _do_xclip(self, arguments: list[str]) -> list[Any]:
+        """Status and output (base64) of xclip, for the Blender that has none in its root folder."""
+        environment = {**os.environ, "DISPLAY": self._display.name}
+        try:
+            run = subprocess.run(["xclip", *arguments], capture_output=True, timeout=10, env=environment)
+        except subprocess.TimeoutExpired:
+            return [1, ""]
+        return [run.returncode, base64.b64encode(run.stdout).decode()]
+
     def _do_threads(self) -> list[str]:
         """Names of all threads of Blender, those of its libraries too."""
         names = []
@@ -151,3 +168,11 @@ class Outside:
             except OSError:  # it has just ended
                 continue
         return sorted(names)
+
+
+def _striped_png(colors: list[list[int]], *, edge: int = 64) -> bytes:
+    """A square picture, one stripe from top to bottom for each colour."""
+    stripes = np.repeat(np.asarray(colors, dtype=np.uint8), edge // len(colors), axis=0)
+    stream = io.BytesIO()
+    Image.fromarray(np.broadcast_to(stripes, (len(stripes), *stripes.shape)).copy()).save(stream, "PNG")
+    return stream.getvalue()

@@ -23,6 +23,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "generate": {"limit": 240},
     "placing": {"limit": 300},
+    "clipboard": {"limit": 240},
     "languages": {"limit": 240},
     "stall": {"limit": 900 if LONG else 500, "options": {"seconds": 300 if LONG else 40}},
     "soaking": {"limit": 420 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
@@ -74,6 +75,16 @@ def test_a_result_waits_while_blender_is_busy(release: Release, outcomes: Outcom
     assert report["tool"] == "Waiting for the tool in use to end"
     assert report["playback"] == "Stop playback to place"
     assert report["cube_at"] == [0.0, 0.0, 0.0]
+
+
+def test_a_picture_on_the_clipboard_becomes_the_input(release: Release, outcomes: Outcomes) -> None:
+    """Under X11, where Blender itself reads none."""
+    report = outcomes(release, "clipboard").report
+    before, after = report["after_text"], report["after_picture"]
+    assert before["images"] == [] and after["images"] == ["Clipboard"]
+    assert (before["areas"], before["tab"]) == (after["areas"], after["tab"]) and "VIEW_3D" in after["areas"]
+    assert report["pasted"] == {"size": [64, 64], "colors": report["copied"]}
+    assert report["sent"] == report["pasted"] and report["state"] == "placed"
 
 
 def test_jobs_run_while_blender_goes_on(release: Release, outcomes: Outcomes, note: Note) -> None:

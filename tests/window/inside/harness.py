@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +33,7 @@ class Window:
         self._lines = socket.create_connection(("127.0.0.1", setting["port"])).makefile("rw")
 
     def ask(self, want: str, **values: Any) -> Any:
-        """Have something done outside: move, click, drag, press, type, screenshot, threads."""
+        """Have something done outside: move, click, drag, press, type, screenshot, copy, threads."""
         self._lines.write(json.dumps({"key": self._key, "want": want, **values}) + "\n")
         self._lines.flush()
         return json.loads(self._lines.readline())
@@ -48,6 +48,19 @@ class Window:
         preferences = bpy.context.preferences.addons[EXTENSION].preferences
         preferences.backend_arguments = "" if self._pipeline == "real" else f"--pipeline {self._pipeline}"
         self.module("ui.preferences").check_backend()
+
+    def panel_classes(self) -> list[type]:
+        return [cls for cls in bpy.types.Panel.__subclasses__() if cls.__module__.startswith(EXTENSION)]
+
+    def open_panels(self, *names: str) -> None:
+        """Open panels (all, when none is named) that are closed by default, by registering them anew before they are drawn
+        for the first time."""
+        for cls in self.panel_classes():
+            if not names or cls.__name__ in names:
+                cls.bl_options = set(getattr(cls, "bl_options", ())) - {"DEFAULT_CLOSED"}
+        bpy.ops.preferences.addon_disable(module=EXTENSION)
+        bpy.ops.preferences.addon_enable(module=EXTENSION)
+        self.use_pipeline()
 
     @property
     def main(self) -> bpy.types.Window:
@@ -99,6 +112,21 @@ class Window:
                 found.append((x, y + 4))
                 return
             y += 9
+
+    def place_of(self, wanted: str, *, across: float = 0.5) -> Generator[float, None, tuple[float, float]]:
+        """Where the button of an operator is in the sidebar. Takes the clipboard. Raises: LookupError."""
+        places: list[tuple[float, float]] = []
+        for _ in range(3):  # a busy machine may be late to tell what is under the mouse
+            yield from self.find(wanted, across=across, found=places)
+            if places:
+                return places[0]
+        raise LookupError(f"the sidebar has no button {wanted}")
+
+    def press_button(self, wanted: str, *, across: float = 0.5) -> Iterator[float]:
+        """Click the button of an operator in the sidebar. Takes the clipboard. Raises: LookupError."""
+        place = yield from self.place_of(wanted, across=across)
+        self.click(*place)
+        yield 0.5
 
     def under_mouse(self) -> str:
         """What the button under the mouse does, in Python; empty where there is none."""

@@ -13,8 +13,7 @@ PROBE = Probe()
 def steps(window: Window) -> Iterator[float]:
     window.use_theme(window.options.get("theme", "Blender_Dark"))
     if window.options.get("open"):
-        open_all_panels()
-        window.use_pipeline()
+        window.open_panels()
     PROBE.start()
     window.view.spaces.active.overlay.show_overlays = False  # one colour below the panels, for trimming
     yield from window.open_sidebar()
@@ -28,21 +27,9 @@ def steps(window: Window) -> Iterator[float]:
         yield from jobs(window)
         yield from image_editor(window)
     PROBE.stop()
-    window.report["panels"] = sorted(cls.__name__ for cls in panel_classes())
+    window.report["panels"] = sorted(cls.__name__ for cls in window.panel_classes())
     window.report["drawn"] = sorted(PROBE.draws)
     window.report["panel_draw_ms"] = PROBE.figures()["panel_draw_ms"]
-
-
-def open_all_panels() -> None:
-    """What is closed by default is opened, by registering it anew before it is drawn for the first time."""
-    for cls in panel_classes():
-        cls.bl_options = set(getattr(cls, "bl_options", ())) - {"DEFAULT_CLOSED"}
-    bpy.ops.preferences.addon_disable(module=EXTENSION)
-    bpy.ops.preferences.addon_enable(module=EXTENSION)
-
-
-def panel_classes() -> list[type]:
-    return [cls for cls in bpy.types.Panel.__subclasses__() if cls.__module__.startswith(EXTENSION)]
 
 
 def sources(window: Window, name: str) -> Iterator[float]:

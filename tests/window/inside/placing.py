@@ -30,7 +30,7 @@ def steps(window: Window) -> Iterator[float]:
     left, top, right, bottom = window.box("WINDOW")
     sidebar = window.box("UI")[0]
     x, y = (left + sidebar) / 2, (top + bottom) / 2
-    yield from press_button(window)
+    yield from window.press_button("mvgamba.place_on_surface")
     window.ask("move", x=x, y=y)
     yield 1.0
     window.ask("screenshot", name="box")
@@ -38,7 +38,7 @@ def steps(window: Window) -> Iterator[float]:
     window.ask("press", keys="Escape")
     yield 1.0
     window.report["left"] = {"text": row.text, "boxes": len(shown), "results": len(results())}
-    yield from press_button(window)
+    yield from window.press_button("mvgamba.place_on_surface")
     window.ask("move", x=x, y=y)
     yield 0.5
     for _ in range(2):
@@ -77,14 +77,3 @@ def steps(window: Window) -> Iterator[float]:
         window.ask("press", keys=end)
         yield from until(lambda row=row: row.state.value == "placed", 20, f"the result after {name}")
     window.report["cube_at"] = list(bpy.data.objects["Cube"].location)
-
-
-def press_button(window: Window) -> Iterator[float]:
-    places: list[tuple[float, float]] = []
-    for _ in range(3):  # a busy machine may be late to tell what is under the mouse
-        yield from window.find("mvgamba.place_on_surface", found=places)
-        if places:
-            break
-    assert places, "the button of the row was not found in the sidebar"
-    window.click(*places[0])
-    yield 0.5
