@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from tests.window.chroots import Release
 
 CATALOGS = Path(__file__).resolve().parents[2] / "blender_addon" / "translations"
@@ -23,6 +26,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     },
     "generate": {"limit": 240},
     "placing": {"limit": 300},
+    "captured": {"limit": 300, "pipeline": "real"},
     "clipboard": {"limit": 240},
     "languages": {"limit": 240},
     "stall": {"limit": 900 if LONG else 500, "options": {"seconds": 300 if LONG else 40}},
@@ -75,6 +79,54 @@ def test_a_result_waits_while_blender_is_busy(release: Release, outcomes: Outcom
     assert report["tool"] == "Waiting for the tool in use to end"
     assert report["playback"] == "Stop playback to place"
     assert report["cube_at"] == [0.0, 0.0, 0.0]
+
+
+def test_a_captured_object_comes_back_over_its_source_until_undo(
+    release: Release, outcomes: Outcomes, note: Note
+) -> None:
+    report = outcomes(release, "captured").report
+    assert report["state"] == "placed", report["text"]
+    before, (result,) = report["before"], report["result"]
+    low, high = np.array(before["bounds"])
+    error = np.abs(np.array(result) - before["bounds"]).max() / (high - low).max()
+    note(f"{release.version} captured cube: bounds differ by {100 * error:.2f} % of its length")
+    assert error < 0.01
+    assert not report["placed"]["visible"] and report["placed"]["collections"] == ["MVGamba Sources"]
+    assert report["undone"] == before and report["results_after_undo"] == 0
+
+
+def test_the_cameras_are_drawn_where_they_would_stand(release: Release, outcomes: Outcomes) -> None:
+    outcome = outcomes(release, "captured")
+    report = outcome.report
+    assert len(report["cameras"]) == 8 and max(x for x, _ in report["cameras"]) < report["free_to"]
+    # The lines are drawn over grey with an alpha of 0.8, so more than half of their chroma arrives.
+    red, _, blue = report["overlay_color"]
+    drawn = {}
+    for name in ("before", "cameras", "off"):
+        pixels = picture(outcome.folder / f"{name}.png")
+        chroma = pixels[..., 0] - pixels[..., 2]
+        near = [chroma[round(y) - 10 : round(y) + 11, round(x) - 10 : round(x) + 11] for x, y in report["cameras"]]
+        drawn[name] = np.array([(square > 0.5 * (red - blue)).sum() for square in near])
+    assert (drawn["cameras"] - drawn["before"]).min() > 20, drawn
+    assert (drawn["off"] == drawn["before"]).all(), drawn
+
+
+def test_small_pictures_of_the_views_are_shown(release: Release, outcomes: Outcomes) -> None:
+    outcome = outcomes(release, "captured")
+    assert outcome.report["problem"] == ""
+    shown = {}
+    for name in ("no_pictures", "pictures"):
+        pixels = picture(outcome.folder / f"{name}.png")
+        is_subject = np.abs(pixels - outcome.report["color"]).max(axis=-1) < 12
+        columns = is_subject.any(axis=0).astype(int)
+        shown[name] = int((np.diff(columns, prepend=0) == 1).sum())
+    assert shown == {"no_pictures": 0, "pictures": 4}
+
+
+def picture(path: Path) -> np.ndarray:
+    """(H, W, 3) of 0 to 255."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
 
 
 def test_a_picture_on_the_clipboard_becomes_the_input(release: Release, outcomes: Outcomes) -> None:
