@@ -1,9 +1,9 @@
-"""The results on the disk as Blender knows them: read once in a thread, kept, and extended by what is placed."""
+"""The results on the disk as Blender knows them: read once in a thread, kept, and extended by what arrives."""
 
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import bpy
@@ -27,6 +27,10 @@ class HistoryBook:
         self.on_change: Callable[[], None] | None = None
         self._arrived: queue.SimpleQueue[History] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._came_meanwhile: list[Path] = []
+        """Added while the thread was reading, which may have passed them by."""
+        self._noted: set[str] = set()
+        """Rows of the jobs list whose result was added, or tried."""
         self._tick = self.pump
 
     @property
@@ -65,7 +69,11 @@ class HistoryBook:
             self.is_read = True
         except queue.Empty:
             return POLL_DELAY if self._thread is not None and self._thread.is_alive() else self._end()
-        return self._end()
+        self._end()
+        came, self._came_meanwhile = self._came_meanwhile, []
+        for folder in came:
+            self.add(folder)
+        return None
 
     def wait(self) -> History:
         """The history, read to its end. For scripts, where no timer fires."""
@@ -76,6 +84,8 @@ class HistoryBook:
 
     def add(self, folder: Path) -> None:
         """One more result, or one that has changed."""
+        if self._thread is not None:
+            self._came_meanwhile.append(folder)
         try:
             entry = read_entry(folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -84,6 +94,14 @@ class HistoryBook:
         others = [other for other in self.history.entries if other.folder != entry.folder]
         entries = sorted([entry, *others], key=lambda e: (e.created, e.request_id), reverse=True)
         self._change(History(tuple(entries), self.history.num_skipped))
+
+    def note_arrived(self, rows: Iterable[JobRow]) -> None:
+        """Add the results that jobs have brought since this was asked last, placed or not. The disk is looked at once for each."""
+        arrived = {row.id: row.result_path for row in rows if row.result_path is not None}
+        new = [path for row_id, path in arrived.items() if row_id not in self._noted]
+        self._noted = set(arrived)
+        for path in new:
+            self.add(path.parent)
 
     def remove(self, entry: HistoryEntry) -> None:
         """Delete a result from the disk, for good. Raises: OSError."""

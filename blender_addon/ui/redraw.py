@@ -1,7 +1,8 @@
-"""Panels that show jobs are drawn anew when a job has news."""
+"""Panels are drawn anew when a job has news, and the history takes up what has arrived."""
 
 import bpy
 
+from ..scene.history import book
 from ..scene.session import session
 from .previews import refresh
 
@@ -19,8 +20,14 @@ def tag_panels() -> None:
                         region.tag_redraw()
 
 
+def take_up_news() -> None:
+    """What is done when the session has changed."""
+    book().note_arrived(session().board.rows)
+    tag_panels()
+
+
 def register() -> None:
-    session().on_change = tag_panels
+    session().on_change = take_up_news
 
 
 def unregister() -> None:

@@ -235,6 +235,32 @@ def test_the_history_lists_places_and_deletes(addon, scene, make):
     assert placed.mvgamba.kind == "TEXT"
 
 
+def test_a_result_that_waits_for_its_place_is_in_the_history(addon, scene, make):
+    listed = bpy.context.window_manager.mvgamba.history
+    row = addon.api.generate_from(
+        addon.request.TextInput("#preview a crate that waits"),
+        options=addon.request.JobOptions(quality="draft"),
+        placement="SURFACE",
+        wait=False,
+    )
+    assert addon.jobs.wait_until(addon.session().pump, lambda: row.note, timeout=60)
+    assert row.state is addon.jobs.JobState.READY
+    assert [item.name for item in listed if item.request_id == row.id] == ["#preview a crate that waits"]
+    assert bpy.ops.mvgamba.history_delete(request_id=row.id) == {"FINISHED"}
+    addon.session().on_change()
+    assert row.id not in [item.request_id for item in listed]
+
+
+def test_a_result_that_comes_while_the_history_is_read_stays_in_it(addon, scene, make):
+    request_id = make("#preview a crate in between").mvgamba.request_id
+    book, folder = addon.module("scene.history").book(), addon.api.jobs_folder()
+    book.refresh(folder.with_name("nothing"))  # a reading that began before there was anything
+    book.add(folder / request_id)
+    assert book.wait().find(request_id) is not None and book.is_read
+    addon.api.refresh_history()
+    assert book.wait().find(request_id) is not None
+
+
 def test_parts_and_exports_of_a_result(make, scene, tmp_path):
     scene.mvgamba.lod_count, scene.mvgamba.collision = 1, "BOX"
     obj = make("a barrel", variants=2)
