@@ -100,7 +100,7 @@ def problem_of(context: bpy.types.Context) -> str:
 
 
 def draw_status(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
-    """Icon and word, for a panel's header."""
+    """Icon and word, for the header of the tab: the one place where they stand."""
     status = current_status(context)
     icon = "RADIOBUT_ON" if status.state is BackendState.READY and status.is_busy else STATE_ICONS[status.state]
     layout.label(text=status.word, icon=icon, translate=False)
@@ -166,9 +166,6 @@ class MVGAMBA_PT_backend(Sidebar, bpy.types.Panel):
     bl_label = "Backend"
     bl_parent_id = "MVGAMBA_PT_main"
     bl_options = {"DEFAULT_CLOSED"}
-
-    def draw_header_preset(self, context: bpy.types.Context) -> None:
-        draw_status(self.layout, context)
 
     def draw(self, context: bpy.types.Context) -> None:
         draw_status_box(self.layout, context)
