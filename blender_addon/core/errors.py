@@ -49,6 +49,7 @@ _PREFERENCES = Button(lambda: tr("Open Preferences"), "mvgamba.open_preferences"
 _SYSTEM = Button(lambda: tr("Open System Preferences"), "mvgamba.open_system_preferences")
 _SET_UP = Button(lambda: tr("Set Up"), "mvgamba.backend_setup")
 _UPDATE = Button(lambda: tr("Update Backend"), "mvgamba.backend_update")
+_UNINSTALL = Button(lambda: tr("Uninstall"), "mvgamba.backend_uninstall")
 _AUTO_PORT = Button(lambda: tr("Use Automatic Port"), "mvgamba.use_automatic_port")
 _REMOTE = Button(lambda: tr("Use Remote"), "mvgamba.use_remote")
 _ALLOW = Button(lambda: tr("Allow This Host"), "mvgamba.allow_remote")
@@ -142,6 +143,7 @@ REMEDIES: dict[str, Remedy] = {
     "PYTHON_NOT_FOUND": Remedy(lambda: tr("No suitable Python was found"), (_PREFERENCES,)),
     "SETUP_FAILED": Remedy(lambda: tr("Set-up failed"), (_SET_UP, _LOG)),
     "SETUP_CORRUPT": Remedy(lambda: tr("A package is damaged"), (_SET_UP, _LOG)),
+    "UNINSTALL_FAILED": Remedy(lambda: tr("Not all of the backend was removed"), (_UNINSTALL,)),
     # The extension itself.
     "CLIENT_FAILED": Remedy(lambda: tr("The extension's own process has ended"), (_RETRY, _DIAGNOSTICS)),
     "DOWNLOAD_CORRUPT": Remedy(lambda: tr("The result arrived damaged"), shows_detail=False),

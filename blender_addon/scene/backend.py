@@ -109,6 +109,13 @@ def data_folder(context: bpy.types.Context) -> Path:
     return user_folder("backend")
 
 
+def setup_folder(context: bpy.types.Context) -> Path:
+    """Where Set Up installs, as the preferences say."""
+    own = own_preferences(context)
+    chosen = bpy.path.abspath(own.setup_folder) if own is not None and own.setup_folder else ""
+    return Path(chosen) if chosen else Path.home() / "mvgamba"
+
+
 def log_path() -> Path:
     """What the local backend writes to its standard error."""
     return user_folder("logs") / "backend.log"

@@ -25,6 +25,7 @@ from . import (
     rig_overlay,
     setup,
     surface,
+    uninstall,
 )
 
 # In the order of the panels; what a panel hangs under comes before it.
@@ -43,6 +44,7 @@ MODULES = (
     capture,
     placement,
     history,
+    uninstall,
     backend,
     setup,
     diagnostics,

@@ -18,6 +18,7 @@ from ..scene.backend import (
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
+from . import uninstall
 from .preferences import found_command, is_backend_found
 from .sidebar import Sidebar
 from .wrapped import draw_text
@@ -58,6 +59,8 @@ def current_status(context: bpy.types.Context) -> BackendStatus:
 
 def obstacle(context: bpy.types.Context) -> str:
     """Why no job can be sent to the backend of the preferences; empty when one can. Only reads what is in memory."""
+    if uninstall.is_uninstalling() and not is_remote_chosen(context):
+        return tr("The backend is being uninstalled")
     error = _settings_error(context)
     return sentence(error.reason, error.message) if error is not None else ""
 
@@ -129,7 +132,7 @@ def draw_buttons(layout: bpy.types.UILayout, reason: str, *, kind: str = "", req
             row.operator(button.operator, text=button.label).request_id = request_id
 
 
-def draw_status_box(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+def draw_status_box(layout: bpy.types.UILayout, context: bpy.types.Context, *, with_uninstall: bool = False) -> None:
     """All that is known of the backend, with the buttons."""
     status, setup = current_status(context), session().setup
     box = layout.box()
@@ -142,6 +145,10 @@ def draw_status_box(layout: bpy.types.UILayout, context: bpy.types.Context) -> N
         box.operator("mvgamba.setup_cancel")
     elif setup.progress.text and not is_remote_chosen(context):
         draw_text(box, setup.progress.text, icon="INFO")
+    if uninstall.is_uninstalling():
+        box.label(text=tr("Uninstalling"), icon="SORTTIME")
+    elif uninstall.problem():
+        draw_text(box, uninstall.problem(), icon="ERROR")
     draw_buttons(box, problem_of(context))
     row = box.row(align=True)
     if is_remote_chosen(context):
@@ -158,6 +165,8 @@ def draw_status_box(layout: bpy.types.UILayout, context: bpy.types.Context) -> N
         row = box.row(align=True)  # four in a row would be cut off
         row.operator("mvgamba.backend_setup")
         row.operator("mvgamba.backend_update")
+        if with_uninstall:
+            row.operator("mvgamba.backend_uninstall")
 
 
 class MVGAMBA_PT_backend(Sidebar, bpy.types.Panel):

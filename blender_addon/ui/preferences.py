@@ -163,7 +163,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
             self._draw_local(layout)
         else:
             self._draw_remote(layout, context)
-        draw_status_box(layout, context)
+        draw_status_box(layout, context, with_uninstall=True)
         layout.prop(self, "finish_jobs")
         layout.prop(self, "keep_days")
         layout.prop(self, "use_drop")

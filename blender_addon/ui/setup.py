@@ -9,13 +9,14 @@ from bpy.props import StringProperty
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.setup import SetupPlan, is_set_up_by_us
-from ..scene.backend import check_online_access, own_preferences
+from ..scene.backend import check_online_access, own_preferences, setup_folder
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from .backend import is_remote_chosen
 from .preferences import found_command, is_backend_found
 from .sidebar import Sidebar
+from .uninstall import is_uninstalling
 from .wrapped import draw_text
 
 
@@ -51,7 +52,9 @@ def draw_first_run(layout: bpy.types.UILayout, context: bpy.types.Context) -> No
         box.progress(factor=setup.progress.fraction, text=setup.progress.text)
         box.operator("mvgamba.setup_cancel")
         return
-    if setup.progress.text:
+    if is_uninstalling():
+        box.label(text=tr("Uninstalling"), icon="SORTTIME")
+    elif setup.progress.text:
         draw_text(box, setup.progress.text, icon="ERROR")
         box.operator("mvgamba.open_log")
     column = box.column()
@@ -71,13 +74,6 @@ def needs() -> list[str]:
         tr("8 GB of memory; no GPU is needed"),
         tr("MVGamba and its weights: Apache-2.0; PyTorch: BSD-3-Clause"),
     ]
-
-
-def setup_folder(context: bpy.types.Context) -> Path:
-    """Where Set Up installs, as the preferences say."""
-    own = own_preferences(context)
-    chosen = bpy.path.abspath(own.setup_folder) if own is not None and own.setup_folder else ""
-    return Path(chosen) if chosen else Path.home() / "mvgamba"
 
 
 def setup_plan(context: bpy.types.Context, *, is_update: bool = False) -> SetupPlan:
@@ -127,6 +123,9 @@ class MVGAMBA_OT_backend_setup(_SetupOperator):
     def poll(cls, _context: bpy.types.Context) -> bool:
         if session().setup.is_running:
             cls.poll_message_set(tr("A set-up is running"))
+            return False
+        if is_uninstalling():
+            cls.poll_message_set(tr("The backend is being uninstalled"))
             return False
         return True
 

@@ -448,6 +448,50 @@ def test_set_up_makes_a_backend_that_jobs_use(addon, preferences, nothing, ui, m
     assert own().backend_path == str(tmp_path / "chosen")
 
 
+def test_uninstall_takes_the_backend_away_and_leaves_results(
+    addon, preferences, nothing, ui, make, tmp_path, monkeypatch
+):
+    uninstall = addon.module("ui.uninstall")
+    with pytest.raises(RuntimeError, match="not installed by Set Up"):
+        bpy.ops.mvgamba.backend_uninstall()
+    monkeypatch.setenv("MVGAMBA_BACKEND", " ".join(BACKEND))
+    make_wheel(tmp_path / "wheels")
+    monkeypatch.delenv("MVGAMBA_BACKEND")
+    monkeypatch.setattr(addon.module("core.setup"), "DISK_MIB", 1)
+    folder = tmp_path / "folder"
+    preferences.setup_folder, preferences.setup_wheels = str(folder), str(tmp_path / "wheels")
+    preferences.setup_python = sys.executable
+    bpy.ops.mvgamba.backend_setup("EXEC_DEFAULT")
+    assert not bpy.ops.mvgamba.backend_uninstall.poll()
+    assert wait(addon, lambda: bool(own().backend_path), timeout=60), addon.session().setup.progress.text
+    row = end_of(addon, make())
+    assert row.state is addon.jobs.JobState.PLACED, row.text
+    assert "mvgamba.backend_uninstall" not in operators(drawn(ui.backend.draw_status_box, bpy.context))
+    calls: list = []
+    ui.backend.draw_status_box(LayoutRecorder(calls), bpy.context, with_uninstall=True)
+    assert "mvgamba.backend_uninstall" in operators(calls)
+    size, is_all = addon.module("core.uninstall").installed_size(folder)
+    assert is_all and size > 5e6 and uninstall.size_text(size, is_all) == f"{size / 1e6:.0f} MB are freed"
+    assert uninstall.size_text(3_100_000_000, False) == "More than 3.1 GB are freed"
+    assert any(str(folder) in line for line in uninstall.question(bpy.context))
+
+    data = addon.module("scene.backend").data_folder(bpy.context)
+    preferences.data_folder = str(folder / "environment" / "data")
+    with pytest.raises(RuntimeError, match="holds results"):
+        bpy.ops.mvgamba.backend_uninstall()
+    preferences.property_unset("data_folder")
+    assert "mvgamba.backend_uninstall" in operators(drawn(ui.backend.draw_buttons, "UNINSTALL_FAILED"))
+    assert "holds results" in " ".join(texts(drawn(ui.backend.draw_status_box, bpy.context)))
+    assert own().backend_path and not ui.setup.needs_first_run(bpy.context), "it is still there"
+
+    results = sorted(path for root in (data, addon.api.jobs_folder()) for path in root.rglob("*.glb"))
+    assert results and bpy.ops.mvgamba.backend_uninstall() == {"FINISHED"} and uninstall.problem() == ""
+    assert not folder.exists() and all(path.is_file() for path in results)
+    assert addon.session().backend_pid is None and own().backend_path == ""
+    assert ui.setup.needs_first_run(bpy.context) and addon.session().setup.progress.text == ""
+    assert not bpy.ops.mvgamba.backend_uninstall.poll() and row.result_path.is_file()
+
+
 BACKEND = extension.backend_command() or []
 
 
