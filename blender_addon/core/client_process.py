@@ -129,21 +129,21 @@ class ClientProcess:
                     rest.append(message)
         return rest
 
-    def close(self, *, finish_jobs: bool = False) -> None:
-        """Have it leave, its backend first, and wait until it has; with `finish_jobs` it goes on alone until they have ended."""
+    def close(self, *, wait: bool = True) -> None:
+        """Have it leave, its backend first, and wait until it has. When nobody waits it lets its jobs end before."""
         process, host = self._process, self._host
         if process is None or host is None:
             return
-        host.send(Leave(finish_jobs))
+        host.send(Leave(finish_jobs=not wait))
         end = time.monotonic() + GRACE
         while process.poll() is None and time.monotonic() < end:
             try:
                 host.receive()
             except Gone:
                 break
-            if finish_jobs and host.has_sent:
-                log.info("the jobs go on in process %d", process.pid)
-                _left_running.append(process)
+            if not wait and host.is_connected and host.has_sent:
+                log.debug("process %d is left alone", process.pid)
+                _left_running[:] = [process, *(other for other in _left_running if other.poll() is None)]
                 self._release()
                 return
             time.sleep(0.005)

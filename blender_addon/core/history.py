@@ -129,6 +129,21 @@ def write_entry(
     )
 
 
+def read_clean_history(folder: Path, days: int, keep: set[str]) -> "History":
+    """The history, after the captures older than `days` (0: none) are deleted but for those of the requests in `keep`."""
+    try:
+        count = remove_old_captures(folder, days=days, keep=keep)
+        if count:
+            log.info("deleted the captures of %d jobs older than %d days", count, days)
+    except OSError as error:
+        log.warning("old captures stay: %s", error)
+    try:
+        return read_history(folder)
+    except OSError as error:
+        log.warning("the history cannot be read: %s", error)
+        return History()
+
+
 def read_history(root: Path) -> History:
     """What lies in `root`. A folder that is damaged is passed over and counted, one without a result is passed over."""
     entries, num_skipped = [], 0

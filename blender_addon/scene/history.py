@@ -1,90 +1,68 @@
-"""The results on the disk as Blender knows them: read once in a thread, kept, and extended by what arrives."""
+"""The results on the disk as Blender knows them: read once, kept, and extended by what arrives."""
 
 import logging
-import queue
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import bpy
 
-from ..core.history import History, HistoryEntry, read_entry, read_history, remove_entry, remove_old_captures
-from ..core.jobs import JobRow
+from ..core.errors import AddonError
+from ..core.history import History, HistoryEntry, read_clean_history, read_entry, remove_entry
+from ..core.jobs import JobRow, wait_until
 from . import session
 
 log = logging.getLogger(__name__)
 
-POLL_DELAY = 0.2
-"""Seconds between two looks whether the reading has ended."""
+READ_TIMEOUT = 120.0
+"""Seconds that a script waits for it."""
 
 
 class HistoryBook:
-    """What was last read. Main thread only; reading happens in a thread that knows nothing of Blender."""
+    """What was last read. Reading happens beside Blender."""
 
     def __init__(self) -> None:
         self.history = History()
         self.is_read = False
+        self.is_busy = False
+        """Whether the folder is being read."""
         self.on_change: Callable[[], None] | None = None
-        self._arrived: queue.SimpleQueue[History] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
         self._came_meanwhile: list[Path] = []
-        """Added while the thread was reading, which may have passed them by."""
+        """Added while the folder was read, which may have passed them by."""
         self._noted: set[str] = set()
         """Rows of the jobs list whose result was added, or tried."""
-        self._tick = self.pump
-
-    @property
-    def is_busy(self) -> bool:
-        return self._thread is not None
 
     def refresh(self, folder: Path, *, days: int = 0) -> None:
         """Read the folder anew, without waiting for it; captures older than `days` (0: none) that the open file has no
         result of are deleted before."""
-        if self._thread is not None:
+        if self.is_busy:
             return
+        self.is_busy = True
         used = used_requests()
-
-        def read() -> None:
-            try:
-                count = remove_old_captures(folder, days=days, keep=used)
-                if count:
-                    log.info("deleted the captures of %d jobs older than %d days", count, days)
-            except OSError as error:
-                log.warning("old captures stay: %s", error)
-            try:
-                self._arrived.put(read_history(folder))
-            except OSError as error:
-                log.warning("the history cannot be read: %s", error)
-                self._arrived.put(History())
-
-        self._thread = threading.Thread(target=read, name="mvgamba-history", daemon=True)
-        self._thread.start()
-        if not bpy.app.timers.is_registered(self._tick):
-            bpy.app.timers.register(self._tick, first_interval=POLL_DELAY, persistent=True)
-
-    def pump(self) -> float | None:
-        """Take over what was read; when to look again."""
         try:
-            self._change(self._arrived.get_nowait())
-            self.is_read = True
-        except queue.Empty:
-            return POLL_DELAY if self._thread is not None and self._thread.is_alive() else self._end()
-        self._end()
-        came, self._came_meanwhile = self._came_meanwhile, []
-        for folder in came:
-            self.add(folder)
-        return None
+            session.session().run(read_clean_history, folder, days, used, on_answer=self._take)
+        except AddonError as error:
+            log.warning("the history is read in Blender's own process: %s", error)
+            self._take(read_clean_history(folder, days, used), None)
 
     def wait(self) -> History:
         """The history, read to its end. For scripts, where no timer fires."""
-        if self._thread is not None:
-            self._thread.join()
-            self.pump()
+        wait_until(lambda: session.session().pump(place=False), lambda: not self.is_busy, timeout=READ_TIMEOUT)
         return self.history
+
+    def _take(self, history: History | None, error: AddonError | None) -> None:
+        self.is_busy = False
+        if error is not None or history is None:
+            log.warning("the history cannot be read: %s", error)
+            return
+        self.is_read = True
+        self._change(history)
+        came, self._came_meanwhile = self._came_meanwhile, []
+        for folder in came:
+            self.add(folder)
 
     def add(self, folder: Path) -> None:
         """One more result, or one that has changed."""
-        if self._thread is not None:
+        if self.is_busy:
             self._came_meanwhile.append(folder)
         try:
             entry = read_entry(folder)
@@ -108,17 +86,6 @@ class HistoryBook:
         remove_entry(entry.folder)
         left = tuple(other for other in self.history.entries if other is not entry)
         self._change(History(left, self.history.num_skipped))
-
-    def close(self) -> None:
-        """Let go of the thread and the timer."""
-        if bpy.app.timers.is_registered(self._tick):
-            bpy.app.timers.unregister(self._tick)
-        if self._thread is not None:
-            self._thread.join(2.0)
-            self._thread = None
-
-    def _end(self) -> None:
-        self._thread = None
 
     def _change(self, history: History) -> None:
         self.history = history
@@ -156,6 +123,4 @@ def register() -> None:
 def unregister() -> None:
     global _book
     session.after_placing.remove(note_placed)
-    if _book is not None:
-        _book.close()
-        _book = None
+    _book = None

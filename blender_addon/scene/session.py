@@ -213,6 +213,8 @@ class Session:
             self.on_change()
         if self.board.num_active or self.client.is_busy:
             return ACTIVE_DELAY
+        if self._command is None and self.client.pid is not None:
+            self.client.close(wait=False)  # it was asked something, and nobody works with a backend
         is_there = self._command is not None and self.backend_status.state is not BackendState.STOPPED
         return WATCH_DELAY if is_there else None
 
@@ -221,7 +223,7 @@ class Session:
         if bpy.app.timers.is_registered(self._tick):
             bpy.app.timers.unregister(self._tick)
         is_working = any(row.id in self._sent and row.state is not JobState.CANCELLING for row in self.board.rows)
-        self.client.close(finish_jobs=self.finish_jobs and is_working)
+        self.client.close(wait=not (self.finish_jobs and is_working))
         self._sent.clear()
 
     def file_loaded(self) -> None:

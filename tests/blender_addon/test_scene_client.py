@@ -133,3 +133,17 @@ def test_it_leaves_when_the_extension_is_disabled(addon, send):
     finally:
         bpy.ops.preferences.addon_enable(module=extension.MODULE)
         extension.use_backend_arguments("--pipeline fake")
+
+
+def test_it_stays_for_nobody(addon, scene):
+    """A question such as what the history holds starts it; while no backend is used it goes afterwards."""
+    bpy.ops.preferences.addon_disable(module=extension.MODULE)
+    bpy.ops.preferences.addon_enable(module=extension.MODULE)
+    extension.use_backend_arguments("--pipeline fake")
+    client, book = addon.session().client, extension.module("scene.history").book()
+    book.refresh(addon.api.jobs_folder())
+    pid = client.pid
+    assert is_alive(pid)
+    book.wait()
+    addon.session().pump()
+    assert client.pid is None and addon.jobs.wait_until(lambda: None, lambda: not is_alive(pid), timeout=10)
