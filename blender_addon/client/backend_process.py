@@ -213,10 +213,13 @@ class BackendProcess:
             raise AddonError("BACKEND_NOT_INSTALLED", f"{command.command[0]}: {error.strerror}") from error
         hello = self._read_hello(self._process)
         if hello is None:
+            was_killed = _was_killed(self._process)
             self._process.kill()
             self._process.wait()
             self._release()
-            raise port_error(command.port) or AddonError("BACKEND_START_FAILED", self.last_log_line())
+            raise port_error(command.port) or AddonError(
+                "BACKEND_START_FAILED", self.last_log_line(), retryable=was_killed
+            )
         try:
             check_version(str(hello.get("version", "")), tuple(map(str, hello.get("api", ()))))
         except AddonError:
@@ -256,6 +259,14 @@ class BackendProcess:
         if self._log is not None:
             self._log.close()
         self._process, self._endpoint, self._log = None, None, None
+
+
+def _was_killed(process: "subprocess.Popen[str]") -> bool:
+    """Whether somebody else has ended a process just now, which may come out otherwise the next time (POSIX tells)."""
+    try:
+        return process.wait(0.5) < 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def port_error(port: int) -> AddonError | None:

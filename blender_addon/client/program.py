@@ -15,6 +15,7 @@ from ..core.backend import BackendCommand
 from ..core.channel import Gone, Guest
 from ..core.errors import AddonError
 from ..core.i18n import use_translator
+from ..core.jobs import Event, Updated
 from ..core.messages import (
     Answer,
     Cancel,
@@ -136,6 +137,12 @@ class Program:
         except Gone:
             log.debug("nobody hears %s", type(message).__name__)
 
+    def _post(self, event: Event) -> None:
+        """From a worker, in its thread."""
+        self._send(event)
+        if isinstance(event, Updated) and event.update.state is not None:
+            self._watcher.look_again()  # it is busy now, or is no more
+
     def _submit(self, message: Submit) -> None:
         request_id = message.request.request_id
         backend = self._backend_for(message.command)
@@ -146,7 +153,7 @@ class Program:
         worker = JobWorker(
             message.request,
             connect=open_client,
-            post=self._send,
+            post=self._post,
             result_path=message.result_path,
             render=message.render,
             on_end=lambda: self._ended(request_id),

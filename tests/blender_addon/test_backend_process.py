@@ -142,6 +142,16 @@ def test_one_that_ends_by_itself_again_and_again_is_given_up(make, monkeypatch):
     assert backend.look().phase == BackendPhase.RUNNING
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are a thing of POSIX")
+def test_one_that_is_killed_while_it_starts_is_worth_another_try(make):
+    with pytest.raises(AddonError) as killed:
+        make("import os, signal; os.kill(os.getpid(), signal.SIGKILL)").ensure()
+    with pytest.raises(AddonError) as failed:
+        make("raise SystemExit('no room')").ensure()
+    assert {killed.value.reason, failed.value.reason} == {"BACKEND_START_FAILED"}
+    assert killed.value.retryable and not failed.value.retryable
+
+
 def test_stopping_ends_the_pause_before_another_start(make, monkeypatch):
     from blender_addon.client import backend_process
 

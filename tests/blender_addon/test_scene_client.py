@@ -78,7 +78,7 @@ def test_a_cancelled_job_stays_cancelled(addon, send):
 
 
 def test_a_process_that_ends_again_and_again_is_given_up_with_a_sentence(addon, send):
-    row = send("#slow:20")
+    row = send("#slow:8")
     for _ in range(addon.session.__globals__["MAX_CRASHES"] + 1):
         assert wait(addon, lambda: addon.session().client.pid is not None)
         pid = kill(addon)
@@ -110,9 +110,9 @@ def test_jobs_can_end_after_blender(addon, send, tmp_path):
     row = send("#slow:6")
     assert wait(addon, lambda: row.state is addon.jobs.JobState.RUNNING)
     pid, folder = addon.session().client.pid, addon.api.jobs_folder() / row.id
+    assert not (folder / "meta.json").exists()
     bpy.ops.preferences.addon_disable(module=extension.MODULE)
     try:
-        assert not (folder / "meta.json").exists()
         assert addon.jobs.wait_until(lambda: None, lambda: (folder / "meta.json").exists(), timeout=40)
         assert addon.jobs.wait_until(lambda: None, lambda: not is_alive(pid), timeout=20)
     finally:

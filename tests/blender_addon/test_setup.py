@@ -121,7 +121,7 @@ class TestSetUp:
     def test_one_that_was_killed_says_that_it_can_go_on(self, place, runner):
         make_wheel(place / "wheels", slow=place / "slow")
         process = start_setup(plan_for(place))
-        wait(lambda: progress_of(place / "backend").state.phase == "environment")
+        wait(lambda: progress_of(place / "backend").state.is_installing)
         os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
         process.wait()
         wait(lambda: not progress_of(place / "backend").is_running)  # its child ends as well, or has the lock
