@@ -39,6 +39,14 @@ def is_in_layer(layer: bpy.types.ViewLayer, collection: bpy.types.Collection) ->
     return any(not child.exclude for child in _layer_collections(layer) if child.collection == collection)
 
 
+def has_object(layer: bpy.types.ViewLayer, obj: bpy.types.Object) -> bool:
+    """Whether an object is in a view layer, also when it was linked just now."""
+    # The question brings the list up to date. Updating the layer would also evaluate the scene, which takes a third of a
+    # second with 5,000 objects; that is done once, when the undo step is made.
+    obj.visible_get(view_layer=layer)
+    return any(other == obj for other in layer.objects)
+
+
 def store(context: bpy.types.Context, objects: Iterable[bpy.types.Object]) -> list[bpy.types.Object]:
     """Move objects to the collection "MVGamba Sources", excluded from all view layers and not rendered.
 

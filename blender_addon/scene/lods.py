@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.errors import AddonError
 from ..core.i18n import tr
+from . import collections, mesh_data
 from .result import PART, coordinates, parts_of
 
 MOST_LODS = 6
@@ -38,10 +39,10 @@ def add_lods(context: bpy.types.Context, obj: bpy.types.Object, count: int) -> l
     mesh = _evaluated(context, obj)
     try:
         for level in range(1, count + 1):
-            finer, mesh = mesh, _halved(context, mesh)
+            finer, mesh = mesh, _halved(mesh)
             if level == 1:
                 bpy.data.meshes.remove(finer)
-            made.append(_add_part(context, obj, f"{obj.name}_LOD{level}", mesh, f"LOD{level}"))
+            made.append(_add_part(context.view_layer, obj, f"{obj.name}_LOD{level}", mesh, f"LOD{level}"))
     finally:
         if not made:
             bpy.data.meshes.remove(mesh)
@@ -56,14 +57,12 @@ def add_collision(context: bpy.types.Context, obj: bpy.types.Object, shape: str)
     """
     if shape not in COLLISIONS:
         raise AddonError("INVALID_INPUT", tr("{shape} is no shape for a collision").format(shape=shape))
-    mesh = _evaluated(context, obj)
-    points = coordinates(mesh)
-    bpy.data.meshes.remove(mesh)
+    points = _shown_points(context, obj)
     if len(points) == 0 or float(np.ptp(points, axis=0).max()) <= 0.0:
         raise AddonError("INVALID_INPUT", tr('"{name}" has no extent').format(name=obj.name))
     remove_parts(obj, *COLLISIONS)
     proxy = _hull(points) if shape == "CONVEX" and not _is_flat(points) else _hull(box_corners(points))
-    part = _add_part(context, obj, f"UCX_{obj.name}", proxy, shape)
+    part = _add_part(context.view_layer, obj, f"UCX_{obj.name}", proxy, shape)
     part.display_type = "WIRE"
     return part
 
@@ -104,16 +103,39 @@ def support_points(points: np.ndarray, count: int) -> np.ndarray:
     z, turn = 1.0 - 2.0 * k / count, math.pi * (1.0 + math.sqrt(5.0)) * k
     ring = np.sqrt(1.0 - z * z)
     directions = np.stack([ring * np.cos(turn), ring * np.sin(turn), z], axis=1)
-    return points[np.unique((points @ directions.T).argmax(axis=0))]
+    # In blocks of directions, each a row: memory stays small, and the largest of a row is found in one sweep.
+    centered = np.ascontiguousarray((points - points.mean(axis=0)).T, dtype=np.float32)
+    directions = directions.astype(np.float32)
+    found = [(directions[at : at + 32] @ centered).argmax(axis=1) for at in range(0, count, 32)]
+    return points[np.unique(np.concatenate(found))]
 
 
 def _hull(points: np.ndarray) -> bpy.types.Mesh:
     """The convex hull, of few enough vertices; it may lie a little inside that of all points."""
-    mesh = _hull_of(points)
-    if len(mesh.vertices) > MOST_HULL_VERTICES:
+    outermost = support_points(points, 2 * MOST_HULL_VERTICES)
+    if len(outermost) <= MOST_HULL_VERTICES:  # else the hull of all points has more vertices, too
+        mesh = _hull_of(outermost)
+        outside = _outside(mesh, points)
+        if len(outside):  # what lies inside is no part of the hull, and takes the longest
+            bpy.data.meshes.remove(mesh)
+            mesh = _hull_of(np.concatenate([outermost, outside]))
+        if len(mesh.vertices) <= MOST_HULL_VERTICES:
+            return mesh
         bpy.data.meshes.remove(mesh)
-        mesh = _hull_of(support_points(points, MOST_HULL_VERTICES))
-    return mesh
+    return _hull_of(support_points(points, MOST_HULL_VERTICES))
+
+
+def _outside(hull: bpy.types.Mesh, points: np.ndarray) -> np.ndarray:
+    """Those of (N, 3) points that are not within a closed convex mesh, rounding aside."""
+    corners = mesh_data.positions(hull).astype(np.float64)
+    faces = mesh_data.corner_vertices(hull)[mesh_data.loop_starts(hull)[:, None] + np.arange(3)]
+    a, b, c = (corners[faces[:, k]] for k in range(3))
+    normals = np.cross(b - a, c - a)
+    lengths = np.linalg.norm(normals, axis=1)
+    sound = lengths > 0.0
+    normals, a = normals[sound] / lengths[sound, None], a[sound]
+    slack = 1e-6 * float(np.ptp(corners, axis=0).max())
+    return points[(points @ normals.T - (a * normals).sum(axis=1)).max(axis=1) > slack]
 
 
 def _hull_of(points: np.ndarray) -> bpy.types.Mesh:
@@ -139,8 +161,25 @@ def _is_flat(points: np.ndarray) -> bool:
     return bool(spread[2] < 1e-4 * spread[0])
 
 
+def _is_as_stored(obj: bpy.types.Object) -> bool:
+    """Whether an object shows its mesh as it is: then the scene need not be evaluated, which takes long in large ones."""
+    return obj.data.shape_keys is None and not any(modifier.show_viewport for modifier in obj.modifiers)
+
+
+def _shown_points(context: bpy.types.Context, obj: bpy.types.Object) -> np.ndarray:
+    """(N, 3) of what the object shows, in its own axes."""
+    if _is_as_stored(obj):
+        return coordinates(obj.data)
+    mesh = _evaluated(context, obj)
+    points = coordinates(mesh)
+    bpy.data.meshes.remove(mesh)
+    return points
+
+
 def _evaluated(context: bpy.types.Context, obj: bpy.types.Object) -> bpy.types.Mesh:
     """A mesh of what the object shows, its modifiers applied, in its own axes."""
+    if _is_as_stored(obj):
+        return obj.data.copy()
     copy = obj.copy()  # it can be seen, whatever hides the object
     copy.hide_viewport = False
     context.scene.collection.objects.link(copy)
@@ -153,18 +192,25 @@ def _evaluated(context: bpy.types.Context, obj: bpy.types.Object) -> bpy.types.M
         bpy.data.objects.remove(copy)
 
 
-def _halved(context: bpy.types.Context, mesh: bpy.types.Mesh) -> bpy.types.Mesh:
+def _halved(mesh: bpy.types.Mesh) -> bpy.types.Mesh:
+    """With half the faces. In a scene of its own, so that the user's is not evaluated for it."""
     work = bpy.data.objects.new("MVGamba LOD", mesh)
     modifier = work.modifiers.new("Halve", "DECIMATE")
     modifier.ratio = 0.5
+    scene = bpy.data.scenes.new("MVGamba LOD")
     try:
-        return _evaluated(context, work)
+        scene.collection.objects.link(work)
+        layer = scene.view_layers[0]
+        layer.update()
+        # To preserve all layers would decimate once more; UVs, colors and attributes are kept anyway.
+        return bpy.data.meshes.new_from_object(work.evaluated_get(layer.depsgraph))
     finally:
         bpy.data.objects.remove(work)
+        bpy.data.scenes.remove(scene)
 
 
 def _add_part(
-    context: bpy.types.Context, obj: bpy.types.Object, name: str, mesh: bpy.types.Mesh, kind: str
+    layer: bpy.types.ViewLayer, obj: bpy.types.Object, name: str, mesh: bpy.types.Mesh, kind: str
 ) -> bpy.types.Object:
     mesh.name = name
     part = bpy.data.objects.new(name, mesh)
@@ -173,7 +219,6 @@ def _add_part(
     for collection in obj.users_collection:
         collection.objects.link(part)
     part.hide_render = True
-    context.view_layer.update()
-    if any(other == part for other in context.view_layer.objects):
+    if collections.has_object(layer, part):
         part.hide_set(True)
     return part

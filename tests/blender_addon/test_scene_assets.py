@@ -102,6 +102,51 @@ def test_a_hull_is_convex_closed_and_small(lods, barrel, addon):
     assert proxy.hide_render and proxy.display_type == "WIRE"
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_hull_of_few_corners_is_exact(lods, barrel, seed):
+    """Corners that no direction of the lattice finds are found all the same, and what lies inside is left out."""
+    rng = np.random.default_rng(seed)
+    corners = rng.normal(size=(40, 3))
+    corners = np.concatenate(
+        [corners / np.linalg.norm(corners, axis=1, keepdims=True), [[1.01, 1e-3, 0], [1.01, 0, 0]]]
+    )
+    points = np.concatenate([corners, 0.5 * rng.normal(size=(3000, 3)) / 3]) + (5.0, 0.0, -3.0)
+    barrel.data.clear_geometry()
+    barrel.data.from_pydata(points.tolist(), [], [(0, 1, 2)])
+    mesh = lods.add_collision(bpy.context, barrel, "CONVEX").data
+    assert is_convex(mesh)
+    outside = max(((points - np.array(f.center)) @ np.array(f.normal)).max() for f in mesh.polygons)
+    assert outside < 1e-5
+    made = np.array([v.co for v in mesh.vertices])
+    assert np.linalg.norm(made[:, None] - points[None], axis=-1).min(axis=1).max() < 1e-5
+    assert len(np.unique(np.round(made, 3), axis=0)) >= 40  # also the one that lies a thousandth beside another
+
+
+def test_parts_do_not_evaluate_the_scene(lods, barrel):
+    """Of a large one that takes long; it happens once, when the undo step is made."""
+    bpy.context.view_layer.update()
+    seen = []
+
+    def note(scene, _depsgraph):
+        seen.append(scene.name)
+
+    bpy.app.handlers.depsgraph_update_post.append(note)
+    try:
+        lods.add_lods(bpy.context, barrel, 2)
+        lods.add_collision(bpy.context, barrel, "CONVEX")
+    finally:
+        bpy.app.handlers.depsgraph_update_post.remove(note)
+    assert bpy.context.scene.name not in seen
+    assert [scene.name for scene in bpy.data.scenes] == [bpy.context.scene.name]
+
+
+def test_lods_keep_colors_and_attributes(lods, barrel):
+    barrel.data.color_attributes.new("Paint", "BYTE_COLOR", "CORNER")
+    barrel.data.attributes.new("wear", "FLOAT", "POINT")
+    (lod,) = lods.add_lods(bpy.context, barrel, 1)
+    assert {"Paint", "wear"} <= set(lod.data.attributes.keys())
+
+
 def test_a_box_is_the_bounding_box(lods, barrel):
     proxy = lods.add_collision(bpy.context, barrel, "BOX")
     assert len(proxy.data.vertices) == 8
@@ -209,6 +254,7 @@ def test_a_library_that_cannot_be_written_is_a_sentence_and_changes_nothing(addo
 def test_an_export_holds_meshes_textures_and_where_they_came_from(lods, export, barrel, tmp_path):
     lods.add_lods(bpy.context, barrel, 2)
     lods.add_collision(bpy.context, barrel, "CONVEX")
+    bpy.context.view_layer.update()
     state = props.state_of_file()
     written = export.export_result(bpy.context, barrel, tmp_path)
     assert props.state_of_file() == state
