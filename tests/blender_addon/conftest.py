@@ -87,3 +87,41 @@ def request_for(addon):
         return addon.request.JobRequest("barrel", (), addon.request.JobOptions(seed=41), target, {"views": 8})
 
     return request_for
+
+
+@pytest.fixture
+def preferences(addon, scene, monkeypatch):
+    """Of the extension, with the fake pipeline on this machine; all as it was afterwards."""
+    from tests.blender_addon.backend_page import CHANGED, own, wait
+
+    monkeypatch.delenv("MVGAMBA_TOKEN", raising=False)
+    addon.session().stop_backend()
+    own().backend_arguments = "--pipeline fake"
+    addon.module("ui.preferences").check_backend()
+    yield own()
+    for row in addon.session().board.rows:
+        addon.session().cancel(row)
+    wait(addon, lambda: not addon.session().board.num_active)
+    addon.session().board.rows.clear()
+    addon.session().stop_backend()
+    for name in CHANGED:
+        own().property_unset(name)
+    addon.module("ui.preferences").check_backend()
+
+
+@pytest.fixture
+def ui(addon):
+    """Modules of the panels around the backend."""
+    names = ("backend", "setup", "diagnostics", "preferences", "main", "jobs", "remedies")
+    return SimpleNamespace(**{name: addon.module(f"ui.{name}") for name in names})
+
+
+@pytest.fixture
+def make(addon, preferences, scene):
+    """Sends a job of words; what the fake pipeline shall do is written into them."""
+
+    def make(prompt="a barrel", **options):
+        options = addon.request.JobOptions(**{"quality": "draft", **options})
+        return addon.api.generate_from(addon.request.TextInput(prompt), options=options, wait=False)
+
+    return make
