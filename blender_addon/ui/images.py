@@ -292,7 +292,10 @@ def _image_by_operator(context: bpy.types.Context) -> bpy.types.Image | None:
         if kind == "IMAGE_EDITOR":
             area.spaces.active.image = shown
         area.type = kind
-    return next((image for image in bpy.data.images if image not in before), None)
+    image = next((image for image in bpy.data.images if image not in before), None)
+    if image is not None:
+        image.pack()  # Blender leaves it to a file that there is not, and a saved scene would come back with an empty picture
+    return image
 
 
 def _image_by_program() -> bpy.types.Image | None:

@@ -137,6 +137,7 @@ def test_a_picture_on_the_clipboard_becomes_the_input(release: Release, outcomes
     assert (before["areas"], before["tab"]) == (after["areas"], after["tab"]) and "VIEW_3D" in after["areas"]
     assert report["pasted"] == {"size": [64, 64], "colors": report["copied"]}
     assert report["sent"] == report["pasted"] and report["state"] == "placed"
+    assert report["opened"] == report["pasted"], "it is not in the saved file"
 
 
 def test_jobs_run_while_blender_goes_on(release: Release, outcomes: Outcomes, note: Note) -> None:

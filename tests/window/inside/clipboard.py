@@ -1,6 +1,8 @@
-"""Text of Blender on the clipboard is no input; a picture that another program has put there is pasted, and sent."""
+"""Text of Blender on the clipboard is no input; a picture that another program has put there is pasted, sent and saved."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import bpy
@@ -39,6 +41,12 @@ def steps(window: Window) -> Iterator[float]:
     bpy.data.images.remove(sent)
     yield from until(lambda: not row.is_active, 60, "the result")
     window.report.update(copied=COLORS, state=row.state.value)
+    path = str(Path(tempfile.mkdtemp()) / "pasted.blend")
+    with window.override():
+        bpy.ops.wm.save_as_mainfile(filepath=path)
+        bpy.ops.wm.open_mainfile(filepath=path, load_ui=False)
+    image = bpy.context.scene.mvgamba.images[0].image
+    window.report["opened"] = {"size": list(image.size), "colors": columns(image)}
 
 
 def state(window: Window) -> dict[str, Any]:
