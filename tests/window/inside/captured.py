@@ -18,6 +18,7 @@ def steps(window: Window) -> Iterator[float]:
     window.open_panels("MVGAMBA_PT_capture")
     yield from window.open_sidebar()
     cube = prepare(window)
+    bpy.ops.mvgamba.backend_start()  # it loads while the cameras are looked at
     yield from overlay(window)
     yield from pictures(window)
     window.report["before"] = state(cube)
@@ -70,7 +71,7 @@ def overlay(window: Window) -> Iterator[float]:
     manager = bpy.context.window_manager
     for name, is_shown in (("before", False), ("cameras", True), ("off", False)):
         manager.mvgamba.show_cameras = is_shown
-        yield 3.0
+        yield 2.0
         window.ask("screenshot", name=name)
         if is_shown:
             lines = window.module("ui.rig_overlay").lines_now(bpy.context)
@@ -89,7 +90,7 @@ def pictures(window: Window) -> Iterator[float]:
     yield from window.press_button("mvgamba.capture_preview")
     preview = window.module("ui.capture_preview")
     yield from until(lambda: not preview.is_running() and preview._paths, 60, "small pictures")
-    yield 2.0
+    yield 1.0
     window.sidebar_picture("pictures")
     window.report.update(problem=preview._problem, color=COLOR)
 
