@@ -194,7 +194,7 @@ class Session:
         return obj
 
     def pump(self, *, place: bool = True) -> float | None:
-        """Apply the news, place what is ready, and say when to look again (None: when a job is sent).
+        """Apply the news, place a result that is ready, and say when to look again (None: when a job is sent).
 
         The timer calls this; where no timer fires (background, tests), scripts do.
         """
@@ -202,9 +202,11 @@ class Session:
         changed = self.board.pump() or self.words.is_changed or changed
         self.words.is_changed = False
         if place:
-            for row in self.board.rows:
+            for row in reversed(self.board.rows):  # the newest stands first
                 if row.state is JobState.READY:
                     changed = self._place_when_possible(row) or changed
+                    if row.state is not JobState.READY:
+                        break  # the next one with the next tick: each stops the main loop for a moment
         made = self.setup.take_finished()
         if made is not None and self.on_setup_done is not None:
             self.on_setup_done(made)

@@ -155,6 +155,22 @@ def test_a_result_is_one_undo_step(addon, generate, subject, scene):
     assert len(results()) == 1
 
 
+def test_results_that_arrive_together_are_placed_one_after_the_other(addon, scene):
+    """Each in a tick of its own: together they would stop the main loop for as long as all of them take."""
+    rows = [addon.api.generate_from(addon.request.TextInput(f"prop {n}"), wait=False) for n in range(2)]
+    try:
+        ready = addon.jobs.JobState.READY
+        assert wait(addon, lambda: all(row.state is ready for row in rows), place=False)
+        counts = []
+        for _ in rows:
+            delay = addon.session().pump()
+            counts.append(len(results()))
+            assert len(counts) == 2 or delay <= 0.1
+        assert counts == [1, 2]
+    finally:
+        addon.session().board.rows.clear()
+
+
 def test_an_undone_result_can_be_placed_again(addon, generate):
     bpy.ops.ed.undo_push(message="before")
     row = generate()

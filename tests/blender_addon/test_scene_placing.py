@@ -109,8 +109,7 @@ def test_a_linked_scene_gets_no_result(addon, scene, tmp_path, request_for):
 def test_a_file_that_is_saved_meanwhile_is_still_the_same(ready, pump, tmp_path):
     first, second = ready(mode="ORIGIN"), ready(mode="ORIGIN")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "first.blend"))
-    assert pump(first) == "Placed"
-    second.state = type(second.state).READY
+    assert pump(first) == "Placed" and second.state == "ready"
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "second.blend"))
     assert second.request.target.filepath == str(tmp_path / "second.blend")
     assert pump(second) == "Placed"

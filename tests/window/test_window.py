@@ -34,6 +34,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "first_asset": {"limit": 600, "pipeline": "real", "install": False},
 }
 """In the order in which each Blender plays them, with the arguments of `run_scenario`; limits are for a busy machine."""
+MEASURED = ("stall", "soaking", "first_asset")
+"""What the long run plays."""
 
 Outcomes = Callable[[Release, str], Any]
 Note = Callable[[str], None]
