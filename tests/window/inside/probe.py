@@ -14,7 +14,7 @@ TICK = 0.01
 """Seconds between two looks at the clock. Blender's timers are not more exact."""
 _NOTED = 0.002
 """Seconds from which a call is kept."""
-_REDRAW = "3D View redraw"
+_REDRAW, _SIDEBAR = "3D View redraw", "sidebar redraw"
 """Slow here, where the processor stands for a GPU: gaps with one are also counted apart."""
 
 
@@ -46,6 +46,7 @@ class Probe:
             add(self._draw_begins, (), "WINDOW", "PRE_VIEW"),
             add(self._draw_ends, (), "WINDOW", "POST_PIXEL"),
         ]
+        self._sidebar = add(self._sidebar_ends, (), "UI", "POST_PIXEL")
         bpy.app.timers.register(self._timer, persistent=True)
 
     def stop(self) -> None:
@@ -55,19 +56,27 @@ class Probe:
         monitor.restart_events()
         for handle in self._handles:
             bpy.types.SpaceView3D.draw_handler_remove(handle, "WINDOW")
+        bpy.types.SpaceView3D.draw_handler_remove(self._sidebar, "UI")
         bpy.app.timers.unregister(self._timer)
 
     def figures(self) -> dict[str, Any]:
         """Milliseconds: percentiles of the gaps, the largest with what ran in them, draw times of the panels."""
         gaps = sorted(((end - begin, begin, end) for begin, end in zip(self.times, self.times[1:])), reverse=True)
-        redraws = [(begin, end) for begin, end, name in self.calls if name == _REDRAW]
-        quiet = [gap for gap in gaps if not any(begin < gap[2] and end > gap[1] for begin, end in redraws)]
+        views = [(begin, end) for begin, end, name in self.calls if name == _REDRAW]
+        sidebars = [(begin, end) for begin, end, name in self.calls if name == _SIDEBAR]
+        without_view = _apart_from(views, gaps)
+        quiet = _apart_from(sidebars, without_view)
         return {
             "seconds": round(self.times[-1] - self.times[0], 1),
             "ticks": len(self.times),
             "gap_ms": _percentiles([gap[0] for gap in gaps]),
-            "gap_without_view_redraw_ms": _percentiles([gap[0] for gap in quiet]),
+            "gap_without_view_redraw_ms": _percentiles([gap[0] for gap in without_view]),
+            "gap_without_redraw_ms": _percentiles([gap[0] for gap in quiet]),
             "largest": [{"ms": round(1e3 * gap), "ran": self.ran_between(begin, end)} for gap, begin, end in gaps[:8]],
+            "largest_without_redraw": [
+                {"ms": round(1e3 * gap), "ran": self.ran_between(begin, end)} for gap, begin, end in quiet[:20]
+            ],
+            "sidebar_redraws": len(sidebars),
             "view_redraw_ms": _summary([end - begin for begin, end, name in self.calls if name == _REDRAW]),
             "panel_draw_ms": {name: _summary(values) for name, values in sorted(self.draws.items())},
             "pump_ms": _summary(self.durations("Session.pump")),
@@ -130,6 +139,24 @@ class Probe:
 
     def _draw_ends(self) -> None:
         self.calls.append((self._redraw, time.perf_counter(), _REDRAW))
+
+    def _sidebar_ends(self) -> None:
+        now = time.perf_counter()
+        self.calls.append((now, now, _SIDEBAR))
+
+
+def _apart_from(
+    spans: list[tuple[float, float]], gaps: list[tuple[float, float, float]]
+) -> list[tuple[float, float, float]]:
+    """The gaps that none of these spans touches, in their order. The spans follow one another."""
+    ordered = sorted(spans)
+    ends = [end for _, end in ordered]
+
+    def touches(gap: tuple[float, float, float]) -> bool:
+        first = bisect.bisect_right(ends, gap[1])
+        return first < len(ordered) and ordered[first][0] < gap[2]
+
+    return [gap for gap in gaps if not touches(gap)]
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:

@@ -11,8 +11,10 @@ import bpy
 from harness import EXTENSION, Window, until
 from probe import Probe
 
-IDLE = 8.0
+IDLE = 20.0
 """Seconds without jobs before, for comparison."""
+REDRAWS = 6
+"""Of a sidebar with nothing of ours in it, in a second, for comparison too: about as many as four jobs ask for."""
 
 
 def steps(window: Window) -> Iterator[float]:
@@ -28,6 +30,15 @@ def steps(window: Window) -> Iterator[float]:
     yield IDLE
     idle.stop()
     report["idle"] = idle.figures()
+    yield from window.open_sidebar("Item")
+    other = Probe()
+    other.start()
+    for _ in range(int(IDLE * REDRAWS)):
+        window.region("UI").tag_redraw()
+        yield 1.0 / REDRAWS
+    other.stop()
+    report["other_tab"] = other.figures()
+    yield from window.open_sidebar()
     api, session = window.module("api"), window.module("scene.session").session()
     # The backend's start is not part of it.
     first = api.generate_from(window.module("core.request").TextInput("first"), wait=False)
