@@ -18,6 +18,9 @@ from .remedies import draw_remedies
 from .sidebar import Sidebar
 from .wrapped import draw_text
 
+MOST_ENDED = 8
+"""Ended jobs that are shown: a list of hundreds takes milliseconds to draw, and results are in the history."""
+
 
 class MVGAMBA_OT_cancel(RowOperator):
     bl_idname = "mvgamba.cancel"
@@ -169,9 +172,15 @@ class MVGAMBA_PT_image_editor_jobs(bpy.types.Panel):
 
 
 def draw_rows(layout: bpy.types.UILayout) -> None:
-    """All jobs, newest first."""
+    """All jobs that somebody waits for and the last that have ended, newest first."""
+    num_ended = 0
     for row in session().board.rows:
-        draw_row(layout, row)
+        num_ended += row.can_clear
+        if num_ended <= MOST_ENDED or not row.can_clear:
+            draw_row(layout, row)
+    if num_ended > MOST_ENDED:
+        text = tr("{count} more have ended before").format(count=num_ended - MOST_ENDED)
+        layout.label(text=text, translate=False)
     buttons = layout.row(align=True)
     buttons.operator("mvgamba.cancel_all")
     buttons.operator("mvgamba.clear_finished")

@@ -28,7 +28,8 @@ def refresh() -> None:
     """Bring the icons up to what the jobs show now. Main thread, not while drawing."""
     if _icons is None or bpy.app.background:
         return
-    wanted = {name: picture for row in session().board.rows for name, picture in _pictures(row)}
+    shown = [row for row in session().board.rows if not row.can_clear]
+    wanted = {name: picture for row in shown for name, picture in _pictures(row)}
     for name in set(_shown) - set(wanted):
         _forget(name)
     for name, picture in wanted.items():

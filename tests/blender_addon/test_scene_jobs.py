@@ -12,6 +12,7 @@ bpy = pytest.importorskip("bpy", reason="needs Blender's Python")
 from mathutils import Euler, Matrix  # noqa: E402
 
 from tests.blender_addon import extension, props  # noqa: E402
+from tests.blender_addon.test_register import LayoutRecorder  # noqa: E402
 
 pytestmark = [
     pytest.mark.blender,
@@ -253,6 +254,23 @@ def test_a_capture_replaces_the_object_that_was_active(addon, subject):
     bpy.context.view_layer.objects.active = subject
     addon.api.wait_for(row, timeout=60)
     assert results() == [other] and other.mvgamba.job_id == row.job_id
+
+
+def test_only_the_last_of_the_ended_jobs_are_shown(addon, scene, request_for):
+    """And all that somebody waits for, however old."""
+    board, jobs_ui = addon.session().board, extension.module("ui.jobs")
+    board.rows.clear()
+    for state in ["QUEUED"] + 20 * ["CANCELLED"] + ["RUNNING"]:
+        row = board.add(request_for())
+        row.state = addon.jobs.JobState[state]
+    calls = []
+    try:
+        jobs_ui.draw_rows(LayoutRecorder(calls))
+    finally:
+        board.rows.clear()
+    texts = [options.get("text", "") for _, _, options in calls]
+    assert texts.count("barrel") == 2 + jobs_ui.MOST_ENDED
+    assert f"{20 - jobs_ui.MOST_ENDED} more have ended before" in texts
 
 
 def test_clearing_takes_captures_without_a_result_from_the_disk(addon, generate):
