@@ -24,6 +24,9 @@ bpy42_PYTHON = $(PYTHON311)
 bpy45_PYTHON = $(PYTHON311)
 bpy50_PYTHON = $(PYTHON311)
 bpy52_PYTHON = $(PYTHON313)
+# Tests without Blender in them run in the usual environment, and in these two: they differ in Python and numpy from each other.
+bpy45_ONLY := -m blender
+bpy50_ONLY := -m blender
 
 define blender
 .venv-$(1)/ready: tests/blender_addon/requirements.txt
@@ -33,7 +36,7 @@ define blender
 	touch $$@
 
 test-$(1): .venv/ready $$(if $$($(1)_PYTHON),.venv-$(1)/ready)
-	$$(if $$($(1)_PYTHON),MVGAMBA_BACKEND=$$(BACKEND) .venv-$(1)/bin/python -m pytest -c tests/blender_addon/pytest.ini tests/blender_addon,@echo "Skipped: the extension in Blender $$($(1)_VERSION), because there is no Python for it here (set PYTHON311 or PYTHON313).")
+	$$(if $$($(1)_PYTHON),MVGAMBA_BACKEND=$$(BACKEND) .venv-$(1)/bin/python -m pytest -c tests/blender_addon/pytest.ini $$($(1)_ONLY) tests/blender_addon,@echo "Skipped: the extension in Blender $$($(1)_VERSION), because there is no Python for it here (set PYTHON311 or PYTHON313).")
 endef
 $(foreach one,$(BLENDERS),$(eval $(call blender,$(one))))
 
