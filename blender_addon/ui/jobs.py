@@ -18,7 +18,7 @@ from .remedies import draw_remedies
 from .sidebar import Sidebar
 from .wrapped import draw_text
 
-MOST_ENDED = 8
+MOST_ENDED = 5
 """Ended jobs that are shown: a list of hundreds takes milliseconds to draw, and results are in the history."""
 
 

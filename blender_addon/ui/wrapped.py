@@ -1,5 +1,6 @@
 """Sentences over several lines: a label of Blender's has one, and what does not fit into it is left out in its middle."""
 
+import functools
 import unicodedata
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ MOST_LINES = 6
 
 def draw_text(layout: bpy.types.UILayout, text: str, *, icon: str = "NONE") -> None:
     """A sentence, already translated, with an icon before its first line."""
-    lines = list(wrapped(text, columns(bpy.context.region)))[:MOST_LINES]
+    lines = _lines(text, columns(bpy.context.region))
     column = layout.column(align=True)
     column.scale_y = 0.8 if len(lines) > 1 else 1.0
     for number, line in enumerate(lines):
@@ -29,6 +30,12 @@ def columns(region: bpy.types.Region | None) -> int:
         return USUAL_COLUMNS
     units = region.width / bpy.context.preferences.system.ui_scale
     return max(16, int((units - FRAME) / UNITS_PER_COLUMN))
+
+
+@functools.lru_cache(maxsize=512)
+def _lines(text: str, room: int) -> tuple[str, ...]:
+    """Kept, because panels draw the same sentences again and again."""
+    return tuple(wrapped(text, room))[:MOST_LINES]
 
 
 def wrapped(text: str, room: int) -> Iterator[str]:
