@@ -35,10 +35,9 @@ from ..core.messages import (
     WorkEnded,
 )
 from ..core.remote import RemoteBackend
-from ..core.server_info import WordsFound
 from .backend_process import BackendProcess
 from .backend_watcher import Backend, BackendWatcher
-from .generation_client import connect
+from .generation_client import GenerationClient, connect
 from .remote import RemoteConnection
 from .worker import JobClient, JobWorker
 
@@ -97,16 +96,16 @@ class Program:
                 worker = self._workers.get(request_id)
                 if worker is not None:
                     worker.cancel()
-            case Run(number, _function, _arguments, reports):
-                stop = self._stops[number] = threading.Event()
-                _in_thread("run", lambda: self._answer(message, lambda: self._run(message, stop if reports else None)))
+            case Run(number):
+                self._stops[number] = threading.Event()
+                _in_thread("run", lambda: self._answer(message, lambda: self._run(message)))
             case StopRun(number):
                 if number in self._stops:
                     self._stops[number].set()
-            case LookUp():
-                _in_thread("words", lambda: self._answer(message, lambda: self._look_up(message)))
-            case KnowsJob():
-                _in_thread("asking", lambda: self._answer(message, lambda: self._knows(message.job_id)))
+            case LookUp(_, prompt, list_all):
+                self._ask(message, lambda client: client.look_up_words(prompt, list_all=list_all))
+            case KnowsJob(_, job_id):
+                self._ask(message, lambda client: client.knows(job_id))
             case _:
                 log.error("a message of an unknown kind: %r", message)
 
@@ -200,32 +199,27 @@ class Program:
         self._stops.pop(question.number, None)
         self._send(answer)
 
-    def _run(self, message: Run, stop: threading.Event | None) -> Any:
-        if stop is None:
+    def _run(self, message: Run) -> Any:
+        if not message.reports:
             return message.function(*message.arguments)
+        stop = self._stops[message.number]
 
         def report(value: object) -> None:
             self._send(Reported(message.number, value))
 
         return message.function(*message.arguments, report=report, should_stop=stop.is_set)
 
-    def _look_up(self, message: LookUp) -> WordsFound | None:
-        backend = self._backend
-        if backend is None or (isinstance(backend, BackendProcess) and backend.pid is None):
-            return None  # it is not started for a question
-        client = connect(backend.ensure())
-        try:
-            return client.look_up_words(message.prompt, list_all=message.list_all)
-        finally:
-            client.close()
+    def _ask(self, question: Question, ask: Callable[[GenerationClient], Any]) -> None:
+        _in_thread("asking", lambda: self._answer(question, lambda: self._ask_backend(ask)))
 
-    def _knows(self, job_id: str) -> bool:
+    def _ask_backend(self, ask: Callable[[GenerationClient], Any]) -> Any:
+        """What a backend that runs says; None when none does: it is not started for a question. Raises: AddonError."""
         backend = self._backend
         if backend is None or (isinstance(backend, BackendProcess) and backend.pid is None):
-            return False
+            return None
         client = connect(backend.ensure())
         try:
-            return client.knows(job_id)
+            return ask(client)
         finally:
             client.close()
 

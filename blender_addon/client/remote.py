@@ -1,6 +1,5 @@
 """A backend that somebody else runs: whether it answers, and what is in the way when it does not."""
 
-import logging
 import socket
 import ssl
 import threading
@@ -12,7 +11,6 @@ from ..core.remote import RemoteBackend
 from ..core.server_info import ServerInfo, check_version
 from .generation_client import GenerationClient, connect, tls_problem
 
-log = logging.getLogger(__name__)
 PROBE_TIMEOUT = 5.0
 """Seconds that each step of a test may take."""
 

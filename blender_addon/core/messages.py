@@ -70,7 +70,7 @@ class LookUp(Question):
 
 @dataclass(frozen=True)
 class KnowsJob(Question):
-    """Whether the running backend still has the result of a job."""
+    """Whether the running backend still has the result of a job; None when the backend does not run."""
 
     job_id: str
 

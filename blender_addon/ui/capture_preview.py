@@ -18,6 +18,7 @@ from ..scene.own_cameras import chosen_cameras
 from ..scene.session import session
 from ..scene.subject import captured_objects
 from .acting import attempt
+from .redraw import tag_panels
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,12 @@ def begin(context: bpy.types.Context, *, apart: bool | None = None) -> tuple[Pat
             if number == _render:  # else somebody has begun anew
                 _take(error)
 
+        def reported(done: int) -> None:
+            if number == _render:
+                _count(done)
+
         _num_done = 0
-        _render = number = session().run(StageRender.run, taken.render, on_answer=ended, on_report=_count)
+        _render = number = session().run(StageRender.run, taken.render, on_answer=ended, on_report=reported)
     else:
         _load()
     return _paths
@@ -88,7 +93,7 @@ def is_running() -> bool:
 def _count(done: int) -> None:
     global _num_done
     _num_done = done
-    _redraw()
+    tag_panels()
 
 
 def _take(error: AddonError | None) -> None:
@@ -99,7 +104,7 @@ def _take(error: AddonError | None) -> None:
         _load()
     else:
         _paths, _problem = (), sentence(error.reason, error.message)
-    _redraw()
+    tag_panels()
 
 
 def draw(layout: bpy.types.UILayout) -> None:
@@ -157,15 +162,6 @@ def _stop() -> None:
     if _render is not None:
         session().client.stop_run(_render)
         _render = None
-
-
-def _redraw() -> None:
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":
-                        region.tag_redraw()
 
 
 CLASSES = (MVGAMBA_OT_capture_preview,)

@@ -1,5 +1,6 @@
 """The extension, enabled from a copy of the source in the user folder of a Blender that has nobody else's settings."""
 
+import contextlib
 import importlib
 import os
 import shlex
@@ -54,3 +55,14 @@ def backend_command() -> list[str] | None:
             return [str(path)]
     found = shutil.which("mvgamba-backend")
     return [found] if found else None
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs. One that has ended and that nobody has waited for does not."""
+    try:
+        os.kill(pid, 0)
+        with contextlib.suppress(FileNotFoundError):  # only Linux has it
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    return True

@@ -25,6 +25,7 @@ from blender_addon.core.jobs import wait_until
 from blender_addon.core.messages import ClientEnded, StartBackend, StatusSeen, StopBackend, UseLanguage
 from blender_addon.core.remote import parse_address
 from blender_addon.core.setup import detect_machine, watch_setup
+from tests.blender_addon import extension
 
 ADDON = Path(client_process.__file__).resolve().parents[1]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals are a thing of POSIX")
@@ -57,21 +58,13 @@ def held_setup(folder):
     os.close(lock)
 
 
-def runs(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 def test_it_is_started_when_it_is_needed_and_leaves_when_it_is_told_to(client):
     assert client.pid is None and client.receive() == []
     client.send(StopBackend())
     pid = client.pid
-    assert runs(pid)
+    assert extension.is_alive(pid)
     client.close()
-    assert client.pid is None and not runs(pid)
+    assert client.pid is None and not extension.is_alive(pid)
     client.close()
 
 
@@ -144,7 +137,7 @@ def test_it_leaves_when_blender_is_killed(tmp_path):
     ) as blender:
         pid = int(blender.stdout.readline())
         blender.kill()
-    assert wait_until(lambda: None, lambda: not runs(pid), timeout=10)
+    assert wait_until(lambda: None, lambda: not extension.is_alive(pid), timeout=10)
 
 
 def test_one_that_cannot_be_started_says_why(client, monkeypatch, tmp_path):

@@ -1,6 +1,5 @@
 """The backend of this machine as a person meets it in Blender: its states and its settings."""
 
-import os
 import time
 
 import pytest
@@ -70,7 +69,7 @@ def test_a_job_keeps_its_backend_when_the_settings_change(addon, preferences, ma
     assert addon.session().backend_pid != pid
     assert end_of(addon, other).state is addon.jobs.JobState.PLACED
     assert end_of(addon, row).state is addon.jobs.JobState.PLACED, row.text
-    assert wait(addon, lambda: not is_alive(pid), timeout=10), "nobody needs the old one any more"
+    assert wait(addon, lambda: not extension.is_alive(pid), timeout=10), "nobody needs the old one any more"
 
 
 def test_a_job_waits_for_a_backend_that_was_stopped_until_it_is_started(addon, preferences, ui, make):
@@ -83,14 +82,6 @@ def test_a_job_waits_for_a_backend_that_was_stopped_until_it_is_started(addon, p
     assert wait(addon, lambda: ui.backend.current_status(bpy.context).word == "Stopped")
     bpy.ops.mvgamba.backend_start()
     assert end_of(addon, row).state is addon.jobs.JobState.PLACED, row.text
-
-
-def is_alive(pid):
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
 
 
 def test_it_may_start_with_blender(addon, preferences, ui):

@@ -36,14 +36,6 @@ def wait(addon, condition, timeout=40.0):
     return addon.jobs.wait_until(addon.session().pump, condition, timeout=timeout, interval=0.02)
 
 
-def is_alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"  # nobody waits for one that was left
-    except FileNotFoundError:
-        return False
-
-
 def kill(addon):
     pid = addon.session().client.pid
     os.kill(pid, signal.SIGKILL)
@@ -114,7 +106,7 @@ def test_jobs_can_end_after_blender(addon, send, tmp_path):
     bpy.ops.preferences.addon_disable(module=extension.MODULE)
     try:
         assert addon.jobs.wait_until(lambda: None, lambda: (folder / "meta.json").exists(), timeout=40)
-        assert addon.jobs.wait_until(lambda: None, lambda: not is_alive(pid), timeout=20)
+        assert addon.jobs.wait_until(lambda: None, lambda: not extension.is_alive(pid), timeout=20)
     finally:
         bpy.ops.preferences.addon_enable(module=extension.MODULE)
         extension.use_backend_arguments("--pipeline fake")
@@ -129,7 +121,7 @@ def test_it_leaves_when_the_extension_is_disabled(addon, send):
     pid = addon.session().client.pid
     bpy.ops.preferences.addon_disable(module=extension.MODULE)
     try:
-        assert not is_alive(pid)
+        assert not extension.is_alive(pid)
     finally:
         bpy.ops.preferences.addon_enable(module=extension.MODULE)
         extension.use_backend_arguments("--pipeline fake")
@@ -143,7 +135,7 @@ def test_it_stays_for_nobody(addon, scene):
     client, book = addon.session().client, extension.module("scene.history").book()
     book.refresh(addon.api.jobs_folder())
     pid = client.pid
-    assert is_alive(pid)
+    assert extension.is_alive(pid)
     book.wait()
     addon.session().pump()
-    assert client.pid is None and addon.jobs.wait_until(lambda: None, lambda: not is_alive(pid), timeout=10)
+    assert client.pid is None and addon.jobs.wait_until(lambda: None, lambda: not extension.is_alive(pid), timeout=10)
