@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,8 +39,12 @@ log = logging.getLogger(__name__)
 
 PACKAGE = "mvgamba"
 """Name on the package index."""
-DISK_MIB = 8000
-"""Room that the environment needs with PyTorch for CUDA; about 2000 suffice for a CPU."""
+CUDA_MIB = 8000
+"""Room that the environment needs with PyTorch for CUDA, which is what the usual package index has for Linux."""
+CPU_MIB = 2000
+"""The same with PyTorch for a CPU."""
+SLACK_MIB = 200
+"""Beside what wheels unpack to: the interpreter's links, pip, and what Python compiles at the first start."""
 PROBE_TIMEOUT = 10.0
 """Seconds that a program which is asked for its version may take."""
 POLL = 0.3
@@ -99,7 +104,6 @@ class SetupPlan:
     python: str = ""
     """Interpreter; empty for the best that is found."""
     is_update: bool = False
-    min_free_mib: int = DISK_MIB
 
     @property
     def needs_network(self) -> bool:
@@ -168,6 +172,27 @@ def progress_of(folder: Path) -> SetupProgress:
     return SetupProgress(state, True)
 
 
+def room_needed(plan: SetupPlan) -> int:
+    """MiB that a set-up takes on the disk: what the wheels unpack to, or about what an index has for this system. Reads the disk."""
+    if plan.wheels is None:
+        return CUDA_MIB if sys.platform == "linux" and not plan.index_url else CPU_MIB
+    sizes: dict[str, int] = {}
+    with contextlib.suppress(OSError):  # a folder that is not there is for pip to say
+        for path in plan.wheels.glob("*.whl"):
+            name = path.name.partition("-")[0].lower()
+            sizes[name] = max(sizes.get(name, 0), _unpacked_size(path))
+    return SLACK_MIB + (sum(sizes.values()) >> 20)
+
+
+def _unpacked_size(wheel: Path) -> int:
+    """Bytes; those of the file itself when it is damaged, which the set-up says later."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile:
+        return wheel.stat().st_size
+
+
 def start_setup(plan: SetupPlan) -> "subprocess.Popen[bytes]":
     """Start the program that sets up, in a process that outlives this one. Blocks while a Python is looked for.
 
@@ -190,7 +215,7 @@ def start_setup(plan: SetupPlan) -> "subprocess.Popen[bytes]":
         command += ["--index-url", plan.index_url]
     if plan.is_update:
         command.append("--upgrade")
-    command += ["--min-free-mib", str(plan.min_free_mib)]
+    command += ["--min-free-mib", str(room_needed(plan))]
     try:
         _require_ours(folder)
         folder.mkdir(parents=True, exist_ok=True)

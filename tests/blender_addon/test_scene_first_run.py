@@ -54,7 +54,6 @@ def test_set_up_makes_a_backend_that_jobs_use(addon, preferences, nothing, ui, m
     monkeypatch.setenv("MVGAMBA_BACKEND", " ".join(BACKEND))
     make_wheel(tmp_path / "wheels")
     monkeypatch.delenv("MVGAMBA_BACKEND")
-    monkeypatch.setattr(addon.module("core.setup"), "DISK_MIB", 1)
     preferences.setup_folder, preferences.setup_wheels = str(tmp_path / "folder ü"), str(tmp_path / "wheels")
     preferences.setup_python = sys.executable
     assert bpy.ops.mvgamba.backend_setup("EXEC_DEFAULT") == {"FINISHED"}
@@ -88,7 +87,6 @@ def test_uninstall_takes_the_backend_away_and_leaves_results(
     monkeypatch.setenv("MVGAMBA_BACKEND", " ".join(BACKEND))
     make_wheel(tmp_path / "wheels")
     monkeypatch.delenv("MVGAMBA_BACKEND")
-    monkeypatch.setattr(addon.module("core.setup"), "DISK_MIB", 1)
     folder = tmp_path / "folder"
     preferences.setup_folder, preferences.setup_wheels = str(folder), str(tmp_path / "wheels")
     preferences.setup_python = sys.executable

@@ -27,6 +27,7 @@ from blender_addon.core.setup import (
     gpu_line,
     is_set_up_by_us,
     progress_of,
+    room_needed,
     start_setup,
 )
 from blender_addon.core.setup_program import SetupState, parse_pip_line, pip_problem, read_state, write_state
@@ -100,7 +101,7 @@ def client():
 
 
 def plan_for(place, **changes):
-    settings = {"folder": place / "backend", "wheels": place / "wheels", "min_free_mib": 1, "python": sys.executable}
+    settings = {"folder": place / "backend", "wheels": place / "wheels", "python": sys.executable}
     return SetupPlan(**(settings | changes))
 
 
@@ -216,6 +217,27 @@ def test_a_wheel_that_was_cut_is_refused_before_anything_is_made(tmp_path, wheel
 def test_too_little_room_is_said_before_anything_is_made(tmp_path, wheel):
     state = check(tmp_path / "folder", "--package", wheel, "--min-free-mib", 1 << 30)
     assert state.reason == "DISK_FULL" and "MiB are free" in state.message
+
+
+def test_the_room_that_is_asked_for_is_that_of_what_is_installed(tmp_path, monkeypatch):
+    def room(**changes):
+        return room_needed(SetupPlan(tmp_path / "folder", **changes))
+
+    wheels = tmp_path / "wheels"
+    make_wheel(wheels)
+    small = room(wheels=wheels)
+    assert 0 < small < 1000, "a folder of small wheels needs little"
+    for name in ("torch-2.9.0-cp311-none-linux.whl", "torch-2.9.0-cp312-none-linux.whl"):
+        with zipfile.ZipFile(wheels / name, "w", zipfile.ZIP_DEFLATED) as wheel:
+            wheel.writestr("torch/lib.so", bytes(300 << 20))
+    assert room(wheels=wheels) == small + 300, "one of two wheels of a package is installed, unpacked"
+    (wheels / "cut-1.0-py3-none-any.whl").write_bytes(bytes(5 << 20))
+    assert room(wheels=wheels) == small + 305
+    assert room(wheels=tmp_path / "nowhere") == room(wheels=tmp_path)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert room() > 7000 > 3000 > room(index_url="https://example.org/cpu")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert room() < 3000
 
 
 def test_a_cancel_that_comes_early_is_heard(tmp_path, wheel):
