@@ -16,6 +16,7 @@ from .acting import attempt
 from .load_settings import load_request
 from .redraw import tag_panels
 from .sidebar import Sidebar
+from .wrapped import draw_text
 
 log = logging.getLogger(__name__)
 
@@ -132,19 +133,21 @@ class MVGAMBA_PT_history(Sidebar, bpy.types.Panel):
 
     def draw(self, context: bpy.types.Context) -> None:
         layout, state = self.layout, context.window_manager.mvgamba
-        if book().is_busy and not state.history:
-            layout.label(text=tr("Reading"), icon="SORTTIME")
-        elif not state.history:
-            layout.label(text=tr("Results that you make are listed here"), icon="INFO")
         row = layout.row()
-        row.template_list("MVGAMBA_UL_history", "", state, "history", state, "active_history", rows=4)
+        if state.history:
+            row.template_list("MVGAMBA_UL_history", "", state, "history", state, "active_history", rows=4)
+        elif book().is_busy:
+            row.label(text=tr("Reading"), icon="SORTTIME")
+        else:
+            draw_text(row, tr("Results that you make are listed here"), icon="INFO")
         row.column().operator("mvgamba.history_refresh", text="", icon="FILE_REFRESH")
-        row = layout.row(align=True)
-        row.operator("mvgamba.history_place")
-        row.operator("mvgamba.history_load")
-        row = layout.row(align=True)
-        row.operator("mvgamba.history_reveal")
-        row.operator("mvgamba.history_delete", icon="TRASH")
+        if state.history:
+            row = layout.row(align=True)
+            row.operator("mvgamba.history_place")
+            row.operator("mvgamba.history_load")
+            row = layout.row(align=True)
+            row.operator("mvgamba.history_reveal")
+            row.operator("mvgamba.history_delete", icon="TRASH")
         skipped = book().history.num_skipped
         if skipped:
             text = tr("{count} results on the disk cannot be read")

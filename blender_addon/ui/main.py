@@ -294,7 +294,7 @@ class MVGAMBA_PT_advanced(FormPanel, bpy.types.Panel):
         layout = as_form(self.layout)
         settings = context.scene.mvgamba
         layout.prop(settings, "generator")
-        layout.prop(settings, "negative_prompt")
+        layout.prop(settings, "negative_prompt", text=tr("Avoid"), translate=False)  # the whole name would be cut off
         for name in ("candidates", "steps", "guidance", "use_recall"):
             layout.prop(settings, name)
         row = layout.row()

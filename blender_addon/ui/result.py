@@ -270,7 +270,9 @@ def draw_vary(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
 
 def draw_turn(layout: bpy.types.UILayout) -> None:
     """Quarter turns about each axis, both ways."""
-    column = layout.column(align=True, heading=tr("Turn"))
+    split = layout.split(factor=0.25)
+    split.label(text=tr("Turn"), translate=False)
+    column = split.column(align=True)
     for angle, sign in ((math.pi / 2, ""), (-math.pi / 2, "-")):
         row = column.row(align=True)
         for axis in "XYZ":

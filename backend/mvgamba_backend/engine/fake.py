@@ -1,8 +1,8 @@
 """A pipeline that plays: every stage, a cube for a result, and faults on demand. For clients to test against.
 
-Words in the prompt, or in the label of a job without one, direct it:
+Words in the prompt (or what is to be avoided), or in the label of a job without one, direct it:
 
-    #fail:REASON    fails half way with that reason, e.g. #fail:OUT_OF_MEMORY
+    #fail:REASON    fails half way with that reason, e.g. #fail:OUT_OF_MEMORY; #fail:REASON:What_it_says also says that
     #crash          stops half way by a fault that nobody foresaw
     #slow:SECONDS   takes that long, spread evenly over the stages
     #die:STAGE      kills its own process in that stage, as the system does when memory ends
@@ -116,8 +116,9 @@ class FakePipeline:
             if stage == "refine" and "crash" in script:
                 raise RuntimeError("The prompt asked for a fault.")
             if stage == "refine" and "fail" in script:
-                error = MVGambaError(f"The prompt asked for {script['fail']}.")
-                error.reason = script["fail"]
+                reason, _, said = script["fail"].partition(":")
+                error = MVGambaError(said.replace("_", " ") or f"The prompt asked for {reason}.")
+                error.reason = reason
                 raise error
 
     @staticmethod
@@ -166,7 +167,8 @@ def script_of(spec: JobSpec) -> dict[str, str]:
     """The words that direct this pipeline, with what stands behind their colon."""
     source = spec.source
     text = source.prompt if isinstance(source, TextSource | ImageSource | VariationSource) else ""
-    text = text or spec.label
+    text += f" {source.negative_prompt}" if isinstance(source, TextSource) else ""
+    text = text.strip() or spec.label
     words = (word[1:].partition(":") for word in text.split() if word.startswith("#"))
     return {name: value for name, _, value in words}
 

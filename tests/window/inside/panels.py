@@ -92,7 +92,7 @@ def jobs(window: Window) -> Iterator[float]:
     yield from shown(window, "review")
     bpy.ops.mvgamba.clear_finished()
     session.board.rows.remove(review)
-    failed = send(window, "a brass lamp", "#fail:OUT_OF_MEMORY")
+    failed = send(window, "a brass lamp", "#fail:OUT_OF_MEMORY:11.2_GB_are_needed,_7.9_are_free")
     yield from until(lambda: not failed.is_active, 60, "a failure")
     running = send(window, "a stone well with a roof", "#hold:refine #preview:4")
     yield from until(lambda: running.stage == "refine", 60, "a job that is held")
@@ -108,11 +108,12 @@ def jobs(window: Window) -> Iterator[float]:
 
 
 def send(window: Window, prompt: str, script: str = "") -> Any:
-    """A job of words by the panel's own button; the row shows 60 letters, so the script is behind them."""
-    bpy.context.scene.mvgamba.prompt = f"{prompt:<60} {script}" if script else prompt
+    """A job of words by the panel's own button; what directs the pipeline stands where the row does not show it."""
+    settings = bpy.context.scene.mvgamba
+    settings.prompt, settings.negative_prompt = prompt, script
     with window.override():
         bpy.ops.mvgamba.generate()
-    bpy.context.scene.mvgamba.prompt = prompt
+    settings.negative_prompt = ""
     return window.module("scene.session").session().board.rows[0]
 
 
