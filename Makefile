@@ -45,7 +45,7 @@ demo: .venv/ready .venv-bpy45/ready
 
 # The library and the service, then the extension in each Blender that can be had here, two at a time.
 test: .venv/ready
-	$(BIN)/python -m pytest tests --durations=10
+	$(BIN)/python -m pytest tests --numprocesses=2 --dist=loadfile --durations=10
 	$(MAKE) --jobs=2 --output-sync=target $(addprefix test-,$(BLENDERS))
 
 # The extension in Blender's own window: Debian's Blenders, built on demand under .window (needs root on Debian, else it skips).
