@@ -74,6 +74,8 @@ class Jobs:
         """Jobs that have not ended, in the order in which they came."""
         self._logs: OrderedDict[str, EventLog] = OrderedDict()
         self._reserved: dict[str, int] = {}
+        self._began: dict[str, float] = {}
+        """Of jobs that were begun, by a clock that nobody sets."""
         self._num_watchers = 0
         self._stopping = False
 
@@ -237,12 +239,12 @@ class Jobs:
     def on_progress(self, job_id: str, stage: str, fraction: float, **more: Any) -> None:
         with self._lock:
             job = self._live.get(job_id)
-            if job is None or job.started is None:
+            if job is None or job_id not in self._began:
                 return
             new_stage = stage != job.progress.stage
             fraction = min(max(fraction, job.progress.fraction), 1.0)
             if more.get("seconds_left") is None:
-                more["seconds_left"] = _estimate_seconds_left(time.time() - job.started, fraction)
+                more["seconds_left"] = _estimate_seconds_left(time.monotonic() - self._began[job_id], fraction)
             progress = ProgressRecord(stage, fraction, **more)
             self._live[job_id] = replace(job, progress=progress)
             if new_stage:
@@ -355,6 +357,7 @@ class Jobs:
         begun = False
         for job in self._queued():
             if self._engine.has_room(job.spec.options.device):
+                self._began[job.id] = time.monotonic()
                 self._change(
                     job.id,
                     state=JobState.RUNNING,
@@ -409,6 +412,7 @@ class Jobs:
             job = replace(job, state=JobState.FAILED, failure=JobFailure(error.reason, str(error)), assets=())
             self._unwritten[job_id] = job
         del self._live[job_id], self._reserved[job_id]
+        self._began.pop(job_id, None)
         events.append(job)
         log.info("job %s %s%s", job_id, state.value, f": {job.failure.reason}" if job.failure else "")
         closed = [i for i, e in self._logs.items() if e.is_closed]

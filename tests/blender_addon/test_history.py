@@ -158,6 +158,17 @@ def test_old_captures_go_and_results_stay(tmp_path):
     assert len(history.entries) == 3 and all(entry.preview is not None for entry in history.entries)
 
 
+def test_what_a_clock_that_was_wrong_has_dated_is_kept_and_listed(tmp_path):
+    finish(tmp_path, views=captured(tmp_path / "future"), request_id="future")
+    meta = tmp_path / "future" / "meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"created": "2101-01-01T00:00:00Z"}))
+    for path in meta.parent.iterdir():
+        os.utime(path, (4_133_980_800,) * 2)
+    finish(tmp_path, request_id="now")
+    assert remove_old_captures(tmp_path, days=1) == 0
+    assert [entry.request_id for entry in read_history(tmp_path).entries] == ["future", "now"]
+
+
 def test_thousands_of_entries_are_read_at_once(tmp_path):
     for k in range(2000):
         folder = tmp_path / f"r{k:04d}"
