@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 
 from .core.again import missing_files, request_again
 from .core.errors import AddonError, sentence
@@ -23,6 +24,7 @@ from .core.i18n import tr
 from .core.jobs import JobRow, JobState, retry_request, wait_until
 from .core.record import request_from_record
 from .core.request import ImageInput, JobOptions, JobRequest, TextInput, VariationInput, approved_request
+from .core.rig_record import similarity
 from .core.shots import StageRender
 from .scene.backend import backend_command
 from .scene.capture import Capture, CaptureSettings, capture
@@ -30,7 +32,15 @@ from .scene.folders import user_folder
 from .scene.history import book
 from .scene.own_cameras import few_cameras_warning
 from .scene.pictures import fit_picture
-from .scene.result import is_edited, is_result, obstacle, request_record, without_modifiers
+from .scene.recapture import (
+    cameras_again,
+    capture_record,
+    capture_settings_of,
+    rig_only,
+    ring_notes,
+    subject_move,
+)
+from .scene.result import capture_move, is_edited, is_result, obstacle, request_record, without_modifiers
 from .scene.session import session
 from .scene.subject import subject_objects
 from .scene.target import find_replaced, find_sources, make_target
@@ -105,21 +115,7 @@ def generate(
         taken.views,
         draft.options,
         target,
-        {
-            "views": settings.num_views,
-            "cameras": "ring" if cameras is None else "own",
-            "image_size": settings.image_size,
-            "azimuth": settings.azimuth,
-            "margin": settings.margin,
-            "depth": settings.with_depth,
-            "shading": settings.shading,
-            "isolate": settings.isolate,
-            "frame": context.scene.frame_current,
-            "center": [float(value) for value in taken.sphere.center],
-            "radius": taken.sphere.radius,
-            "seconds": round(taken.seconds, 3),
-            "left_out": list(taken.left_out),
-        },
+        capture_record(settings, taken, subject, own=cameras is not None, frame=context.scene.frame_current),
         draft.request_id,
     )
     row = session().submit(request, command, jobs_folder() / draft.request_id, render=taken.render)
@@ -228,7 +224,7 @@ def replace_view(row: JobRow, path: Path, *, variant: int = 0, index: int = 0) -
 def recapture(row: JobRow, *, num_views: int, context: bpy.types.Context | None = None) -> JobRow:
     """Capture the sources of an ended job again, with another number of views."""
     taken, target = row.request.capture, row.request.target
-    settings = dataclasses.replace(_settings_of(taken), num_views=num_views)
+    settings = dataclasses.replace(capture_settings_of(taken), num_views=num_views)
     return generate(
         find_sources(target),
         context=context,
@@ -257,7 +253,8 @@ def regenerate(
 ) -> JobRow:
     """Make a result again and show it in place of its mesh, which stays as a variant. `changes` are fields of JobOptions.
 
-    Captures that are no longer on the disk are taken anew from the sources.
+    Captures that are no longer on the disk are taken anew from the sources: on the ring, or from the own cameras that were
+    used, wherever these are now, and turned and moved as the source was since.
 
     Args:
         seed: Another one than before.
@@ -274,12 +271,14 @@ def regenerate(
     # Known by name, so that they can be captured again; identifiers of another run of Blender may be anybody's.
     sources = tuple(name for name in stored.target.source_names if name != obj.name)
     target = dataclasses.replace(target, source_names=sources, source_uids=(0,) * len(sources))
-    request, render = request_again(stored, target, seed=seed, **changes), None
+    request, render, notes = request_again(stored, target, seed=seed, **changes), None, list[str]()
     if missing_files(request) or (request.kind == "capture" and not request.views):
         if request.kind == "image":
             raise AddonError("INVALID_IMAGE", tr("the picture that this was made from is no longer on the disk"))
-        request, render = _captured_anew(context, request, find_sources(target))
+        objects = find_sources(target)
+        request, render, notes = _captured_anew(context, request, objects, subject_move(request.capture, objects))
     row = session().submit(request, command, jobs_folder() / request.request_id, render=render)
+    row.log_lines += notes
     return wait_for(row, timeout=timeout) if wait else row
 
 
@@ -296,7 +295,7 @@ def vary(
     """Change a result by words and show what comes of it in place of its mesh, which stays as a variant.
 
     The backend changes what it still has of the job; what it has no longer, or what was edited by hand, is captured as it
-    stands.
+    stands: on the ring, or from the own cameras of its capture.
 
     Args:
         strength: 0 keeps the object, 1 forgets it.
@@ -312,16 +311,20 @@ def vary(
     options = dataclasses.replace(
         stored.options, seed=own.seed if seed is None else seed % 2**31, variants=1, review_views=False
     )
-    label, render = f"{obj.name}: {prompt}"[:60], None
+    label, cameras = f"{obj.name}: {prompt}"[:60], rig_only(stored.capture)
+    render, notes = None, list[str]()
     if not is_edited(obj.data) and session().knows_job(own.job_id):
         source = VariationInput(prompt, strength=strength, job_id=own.job_id, asset_name=own.asset_name)
-        request = JobRequest(label, (), options, make_target(context, mode="REPLACE", replaced=obj), source=source)
+        target = make_target(context, mode="REPLACE", replaced=obj)
+        request = JobRequest(label, (), options, target, cameras, source=source)
     else:
         target = make_target(context, [obj], mode="REPLACE", replaced=obj)
-        request = JobRequest(label, (), options, target, source=VariationInput(prompt, strength=strength))
+        request = JobRequest(label, (), options, target, cameras, source=VariationInput(prompt, strength=strength))
         with without_modifiers(context, obj):
-            request, render = _captured_anew(context, request, [obj], settings=CaptureSettings(with_depth=False))
+            settings = CaptureSettings(with_depth=False)
+            request, render, notes = _captured_anew(context, request, [obj], capture_move(obj), settings=settings)
     row = session().submit(request, command, jobs_folder() / request.request_id, render=render)
+    row.log_lines += notes
     return wait_for(row, timeout=timeout) if wait else row
 
 
@@ -432,30 +435,28 @@ def _captured_anew(
     context: bpy.types.Context,
     request: JobRequest,
     objects: Sequence[bpy.types.Object],
+    affine: np.ndarray | None,
     *,
     settings: CaptureSettings | None = None,
-) -> tuple[JobRequest, StageRender | None]:
-    """The request with views of `objects` as they stand now, on the ring; and what renders them, in a window."""
+) -> tuple[JobRequest, StageRender | None, list[str]]:
+    """The request with views of `objects` as they stand now; what renders them, in a window; and what to know of it.
+
+    Args:
+        affine: (4, 4) from where a point of the subject was at its first capture to where it is, if that is known.
+    """
     if not objects:
         raise AddonError("CAPTURE_FAILED", tr("the captures are no longer on the disk, and their source is gone"))
-    settings = settings or _settings_of(request.capture)
+    record = request.capture
+    settings, again = settings or capture_settings_of(record), cameras_again(record, affine)
     folder = jobs_folder() / request.request_id
-    taken = capture(context, objects, settings, folder, apart=not bpy.app.background)
-    anew = dataclasses.replace(request, views=taken.views, capture={**request.capture, "cameras": "ring", "anew": True})
-    return anew, taken.render
-
-
-def _settings_of(record: Mapping[str, Any]) -> CaptureSettings:
-    """How the views of an earlier job were taken, from what its request tells of it."""
-    return CaptureSettings(
-        record["views"],
-        record["image_size"],
-        record["azimuth"],
-        record["margin"],
-        record["depth"],
-        shading=record.get("shading", "flat"),
-        isolate=record.get("isolate", True),
-    )
+    taken = capture(context, objects, settings, folder, again=again, apart=not bpy.app.background)
+    # All lengths of the record stay those of the first capture, from which every later one is reckoned.
+    anew = {**record, "cameras": "ring" if again is None else "own", "anew": True}
+    anew.pop("moved", None)
+    if affine is not None and request.kind == "capture":
+        anew["moved"] = similarity(affine, np.array(record["center"])).tolist()
+    notes = ring_notes(record) + _capture_notes(taken)
+    return dataclasses.replace(request, views=taken.views, capture=anew), taken.render, notes
 
 
 def wait_for(row: JobRow, *, timeout: float = DEFAULT_TIMEOUT) -> JobRow:

@@ -71,9 +71,7 @@ def clip_range(camera: CaptureCamera, center: np.ndarray, radius: float) -> tupl
     return max(depth - reach, 1e-3 * radius), depth + reach
 
 
-def own_camera(
-    c2w: np.ndarray, projection: np.ndarray, center: np.ndarray, radius: float, *, name: str = ""
-) -> CaptureCamera:
+def own_camera(c2w: np.ndarray, projection: np.ndarray, center: np.ndarray, *, name: str = "") -> CaptureCamera:
     """The square picture that just holds the picture of another pinhole camera: same place, same rays, more border.
 
     All views of a capture have one size, so a wide picture becomes a square of its longer side.
@@ -81,20 +79,27 @@ def own_camera(
     Args:
         c2w: (4, 4), rigid.
         projection: (4, 4) of OpenGL's form, as `Object.calc_matrix_camera` gives it. Lens shift and pixel aspect are in it.
-        center: Of the subject, with `radius`; for the angles that the record of a capture tells.
+        center: Of the subject; for the angles that the record of a capture tells.
     """
     half_x, half_y = 1.0 / projection[0, 0], 1.0 / projection[1, 1]
     half = max(half_x, half_y)  # of the picture, one unit in front of the camera
     shift = (0.5 * projection[0, 2] * half_x / half, 0.5 * projection[1, 2] * half_y / half)
+    return seen_from(c2w, 2.0 * math.atan(half), center, shift=(float(shift[0]), float(shift[1])), name=name)
+
+
+def seen_from(
+    c2w: np.ndarray, fovy: float, center: np.ndarray, *, shift: tuple[float, float] = (0.0, 0.0), name: str = ""
+) -> CaptureCamera:
+    """A camera that stands anywhere, with the angles and the distance at which it sees `center`."""
     offset = c2w[:3, 3] - np.asarray(center, dtype=np.float64)
     distance = float(np.linalg.norm(offset))
     return CaptureCamera(
         azimuth=math.atan2(offset[0], -offset[1]),
-        elevation=math.asin(max(-1.0, min(1.0, offset[2] / distance))) if distance > 1e-9 * radius else 0.0,
+        elevation=math.asin(max(-1.0, min(1.0, offset[2] / distance))) if distance > 0.0 else 0.0,
         c2w=np.asarray(c2w, dtype=np.float64),
-        fovy=2.0 * math.atan(half),
+        fovy=fovy,
         distance=distance,
-        shift=(float(shift[0]), float(shift[1])),
+        shift=shift,
         name=name,
     )
 

@@ -22,6 +22,7 @@ def views_record(request: JobRequest, folder: Path) -> list[dict[str, Any]]:
             "fovy": view.fovy,
             "width": view.width,
             "height": view.height,
+            "shift": list(view.shift),
         }
         for view in request.views
     ]
@@ -73,7 +74,8 @@ def _build(cls: type, stored: dict[str, Any]) -> Any:
 def _view(row: dict[str, Any], folder: Path | None) -> CapturedView:
     c2w = np.array(row["c2w"], dtype=np.float64).reshape(4, 4)
     depth = None if row.get("depth") is None else _absolute(row["depth"], folder)
-    return CapturedView(_absolute(row["image"], folder), c2w, row["fovy"], row["width"], row["height"], depth)
+    x, y = row.get("shift", (0.0, 0.0))
+    return CapturedView(_absolute(row["image"], folder), c2w, row["fovy"], row["width"], row["height"], depth, (x, y))
 
 
 def _relative(path: Path, folder: Path) -> str:

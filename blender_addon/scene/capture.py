@@ -58,6 +58,8 @@ class Capture:
     """That the main thread was busy with it."""
     left_out: tuple[str, ...] = ()
     """Names of objects that cannot be captured."""
+    cameras: tuple[CaptureCamera, ...] = ()
+    """One for each view."""
     render: StageRender | None = None
     """What takes the pictures, if they are not there yet."""
 
@@ -69,6 +71,7 @@ def capture(
     folder: Path,
     *,
     cameras: Iterable[bpy.types.Object] | None = None,
+    again: Callable[[BoundingSphere], tuple[CaptureCamera, ...]] | None = None,
     apart: bool = False,
 ) -> Capture:
     """Render `objects` (and their depth) into `folder`, from an orbit or from `cameras`.
@@ -76,6 +79,7 @@ def capture(
     The open scene, its render settings, the selection and the file stay as they are.
 
     Args:
+        again: Gives the cameras of an earlier capture around the subject as it is now (`recapture`).
         apart: Only write down what is to be rendered, in some tens of milliseconds; `Capture.render` then does it, in
             any thread.
     Raises:
@@ -85,6 +89,8 @@ def capture(
     def choose(sphere: BoundingSphere) -> tuple[CaptureCamera, ...]:
         if cameras is not None:
             return own_cameras(context, cameras, sphere)
+        if again is not None:
+            return again(sphere)
         return orbit_rig(
             sphere.center,
             sphere.radius,
@@ -171,7 +177,7 @@ def _take(
     log.info("captured %d views of %d px in %.1f s%s", len(rig), settings.image_size, seconds, " to do" * apart)
     if skipped:
         log.warning("not captured: %s", ", ".join(skipped))
-    return Capture(_views(rig, shots, settings.image_size), sphere, seconds, skipped, render)
+    return Capture(_views(rig, shots, settings.image_size), sphere, seconds, skipped, rig, render)
 
 
 def _write(stage: Stage, shots: tuple[Shot, ...], folder: Path) -> StageRender:

@@ -48,7 +48,7 @@ def own_cameras(
     """
     depsgraph = context.evaluated_depsgraph_get()
     render = context.scene.render
-    cameras, flat, away = [], [], []
+    cameras, flat = [], []
     for obj in objects:
         if obj.data.type != "PERSP":
             flat.append(obj.name)
@@ -64,21 +64,27 @@ def own_cameras(
         location, rotation, _scale = evaluated.matrix_world.decompose()
         c2w = np.eye(4)
         c2w[:3, :3], c2w[:3, 3] = np.array(rotation.to_matrix(), dtype=np.float64), location
-        camera = own_camera(c2w, np.array(projection, dtype=np.float64), sphere.center, sphere.radius, name=obj.name)
-        try:
-            clip_range(camera, sphere.center, sphere.radius)
-        except ValueError:
-            away.append(obj.name)
-        cameras.append(camera)
+        cameras.append(own_camera(c2w, np.array(projection, dtype=np.float64), sphere.center, name=obj.name))
     if flat:
         raise AddonError(
             "CAPTURE_FAILED",
             tr("only perspective cameras can capture, and these are not: {names}").format(names=", ".join(flat)),
         )
+    if not cameras:
+        raise AddonError("CAPTURE_FAILED", tr("select cameras, or a collection that holds some"))
+    check_cameras(cameras, sphere)
+    return tuple(cameras)
+
+
+def check_cameras(cameras: Iterable[CaptureCamera], sphere: BoundingSphere) -> None:
+    """Raises: AddonError, CAPTURE_FAILED, naming the cameras that look away from the subject."""
+    away = []
+    for camera in cameras:
+        try:
+            clip_range(camera, sphere.center, sphere.radius)
+        except ValueError:
+            away.append(camera.name)
     if away:
         raise AddonError(
             "CAPTURE_FAILED", tr("these cameras look away from the subject: {names}").format(names=", ".join(away))
         )
-    if not cameras:
-        raise AddonError("CAPTURE_FAILED", tr("select cameras, or a collection that holds some"))
-    return tuple(cameras)

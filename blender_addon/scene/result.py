@@ -348,8 +348,10 @@ def coordinates(mesh: bpy.types.Mesh) -> np.ndarray:
 
 def _find_frame(obj: bpy.types.Object, row: JobRow) -> None:
     """How the file came to lie in the mesh, so that further variants can be laid the same way."""
-    result, points = obj.mvgamba, _positions(row)
-    result.file_matrix = to_floats(_file_matrix(obj.data))
+    result, moved = obj.mvgamba, moved_since(row)
+    back = np.array(moved.inverted_safe())
+    points = _positions(row) @ back[:3, :3].T + back[:3, 3]
+    result.file_matrix = to_floats(_file_matrix(obj.data) @ moved)
     result.file_low, result.file_high = points.min(axis=0), points.max(axis=0)
 
 
@@ -358,9 +360,10 @@ def _join_frame(obj: bpy.types.Object, row: JobRow) -> None:
     if row.request.kind == "variation" and row.request.views:
         return  # views of the object as it stands: it lies in its own place already
     points = _positions(row)
-    # Since its first capture the source may have moved; then only size and foot are the same.
-    is_capture = bool(row.request.views) and not row.request.capture.get("anew")
-    wanted = lay_matrix(obj, points.min(axis=0), points.max(axis=0), is_capture=is_capture)
+    # Since its first capture the source may have moved; where nobody knows how, only size and foot are the same.
+    capture = row.request.capture
+    is_capture = bool(row.request.views) and ("moved" in capture or not capture.get("anew"))
+    wanted = lay_matrix(obj, points.min(axis=0), points.max(axis=0), is_capture=is_capture, moved=moved_since(row))
     delta = wanted @ _file_matrix(obj.data).inverted_safe()
     mesh = own_mesh(obj)
     mesh.transform(delta, shape_keys=True)
@@ -374,12 +377,20 @@ def _file_matrix(mesh: bpy.types.Mesh) -> Matrix:
     return from_floats(mesh[FILE_MATRIX])
 
 
-def lay_matrix(obj: bpy.types.Object, low: np.ndarray, high: np.ndarray, *, is_capture: bool) -> Matrix:
+def moved_since(row: JobRow) -> Matrix:
+    """How the cameras of a capture that was taken again have followed their subject since the first one."""
+    return Matrix(row.request.capture.get("moved", Matrix.Identity(4)))
+
+
+def lay_matrix(
+    obj: bpy.types.Object, low: np.ndarray, high: np.ndarray, *, is_capture: bool, moved: Matrix | None = None
+) -> Matrix:
     """From the world of another file of the same object, whose bounds these are, to the axes of the object as it is now.
 
-    Captures share a world. Made-up objects do not: they stand on the same spot and are as long along their longest side.
+    Captures share a world, but for what was `moved_since`. Made-up objects do not: they stand on the same spot and are as
+    long along their longest side.
     """
-    fit = Matrix.Identity(4)
+    fit = moved.inverted_safe() if moved is not None else Matrix.Identity(4)
     if not is_capture:
         first_low, first_high = np.array(obj.mvgamba.file_low), np.array(obj.mvgamba.file_high)
         longest = float((high - low).max())
@@ -390,6 +401,11 @@ def lay_matrix(obj: bpy.types.Object, low: np.ndarray, high: np.ndarray, *, is_c
             @ Matrix.Translation(-underside(low, high))
         )
     return adjusted(obj) @ from_floats(obj.mvgamba.file_matrix) @ fit
+
+
+def capture_move(obj: bpy.types.Object) -> np.ndarray:
+    """(4, 4) from the world of the capture that a result was made from first to where its surface is now."""
+    return np.array(obj.matrix_world @ adjusted(obj) @ from_floats(obj.mvgamba.file_matrix), dtype=np.float64)
 
 
 def _positions(row: JobRow) -> np.ndarray:

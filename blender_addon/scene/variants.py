@@ -38,7 +38,8 @@ def keep_variants(context: bpy.types.Context, obj: bpy.types.Object, row: JobRow
             log.warning("variant %d of %s is left out: %s", k + 1, row.request.label, error.message)
             continue
         name_after(mesh, f"{obj.name} {k + 1}")
-        mesh.transform(results.lay_matrix(obj, *mesh_bounds(mesh), is_capture=bool(row.request.views)))
+        is_capture, moved = bool(row.request.views), results.moved_since(row)
+        mesh.transform(results.lay_matrix(obj, *mesh_bounds(mesh), is_capture=is_capture, moved=moved))
         mesh.update()
         item = obj.mvgamba.variants.add()
         results.write_provenance(item, obj, row, k)

@@ -85,7 +85,7 @@ def perspective(half_x, half_y, *, shift_x=0.0, shift_y=0.0):
 
 def test_a_wide_picture_becomes_a_square_of_its_longer_side():
     c2w = orbit_c2w(np.zeros(3), azimuth=0.4, elevation=0.2, distance=3.0)
-    camera = own_camera(c2w, perspective(0.8, 0.45), np.zeros(3), 1.0, name="Mine")
+    camera = own_camera(c2w, perspective(0.8, 0.45), np.zeros(3), name="Mine")
     assert math.tan(0.5 * camera.fovy) == pytest.approx(0.8)
     assert camera.shift == (0.0, 0.0) and camera.distance == pytest.approx(3.0)
     assert (camera.azimuth, camera.elevation) == pytest.approx((0.4, 0.2))
@@ -93,7 +93,7 @@ def test_a_wide_picture_becomes_a_square_of_its_longer_side():
 
 def test_lens_shift_is_that_of_the_square():
     projection = perspective(0.4, 0.8, shift_x=0.25, shift_y=-0.1)
-    camera = own_camera(np.eye(4), projection, np.array([0, 0, -5.0]), 1.0)
+    camera = own_camera(np.eye(4), projection, np.array([0, 0, -5.0]))
     # A point in the middle of the shifted picture is in the middle of the square.
     assert camera.shift == pytest.approx((0.25 * 0.5, -0.1))
     x = 2 * math.tan(0.5 * camera.fovy) * camera.shift[0]
@@ -110,6 +110,6 @@ def test_clip_distances_hold_the_sphere_also_from_inside():
 def test_a_camera_that_looks_away_is_refused():
     c2w = np.eye(4)
     c2w[2, 3] = -5.0  # looks along -Z, away from what is at the origin
-    camera = own_camera(c2w, perspective(0.5, 0.5), np.zeros(3), 1.0, name="Mine")
+    camera = own_camera(c2w, perspective(0.5, 0.5), np.zeros(3), name="Mine")
     with pytest.raises(ValueError, match="Mine looks away"):
         clip_range(camera, np.zeros(3), 1.0)

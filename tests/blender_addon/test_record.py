@@ -47,7 +47,7 @@ def test_a_request_keeps_its_identity():
 def test_files_are_found_where_the_folder_went(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new ☃"
     c2w = np.arange(16.0).reshape(4, 4) / 3
-    view = CapturedView(old / "view_00.png", c2w, 0.857, 448, 448, old / "depth_00.npy")
+    view = CapturedView(old / "view_00.png", c2w, 0.857, 448, 448, old / "depth_00.npy", (0.1, -0.2))
     outside = CapturedView(tmp_path / "elsewhere.png", c2w, 0.857, 448, 448)
     sent = request(ImageInput(old / "input.png", "a barrel", 0.1), (view, outside))
     record = json.loads(json.dumps({**json.loads(sent.settings_json()), "views": views_record(sent, old)}))
@@ -55,6 +55,7 @@ def test_files_are_found_where_the_folder_went(tmp_path):
     assert (back.views[0].image_path, back.views[0].depth_path) == (new / "view_00.png", new / "depth_00.npy")
     assert back.views[1].image_path == tmp_path / "elsewhere.png" and back.views[1].depth_path is None
     np.testing.assert_array_equal(back.views[0].c2w, c2w)
+    assert [view.intrinsics for view in back.views] == [view.intrinsics for view in sent.views]
     assert back.source == ImageInput(old / "input.png", "a barrel", 0.1)
 
 
