@@ -231,6 +231,8 @@ def check_options(options: GenerateOptions) -> GenerateOptions:
         raise InvalidInput(f"seconds is {options.seconds}; it must be a positive number, or None for no limit.")
     if options.when_short not in ("reduce", "fail"):
         raise InvalidInput(f"when_short is {options.when_short!r}; it must be reduce or fail.")
+    if options.memory_mib is not None and options.memory_mib < 1:
+        raise InvalidInput(f"memory_mib is {options.memory_mib}; it must be at least 1, or None for what is free.")
     # A CUDA device is taken when it is asked for; by itself only once `make gpu` has passed on one.
     device = "cpu" if options.device == "auto" else options.device
     if options.reconstructor != "auto":
@@ -421,10 +423,11 @@ def _start(
 
 
 def _fitted(views: PosedViews, options: GenerateOptions) -> Fitted:
-    """The job in the memory there is. Raises: OutOfMemory."""
+    """The job in the memory there is, or in its budget. Raises: OutOfMemory."""
     height, width = views.cameras.height, views.cameras.width
     job = job_of(options, num_views=views.num_views, height=height, width=width, has_depth=views.depth is not None)
-    return fit_to_memory(job, free_memory(options.device), when_short=options.when_short)
+    memory = free_memory(options.device).within(options.memory_mib)
+    return fit_to_memory(job, memory, when_short=options.when_short)
 
 
 def _resized(views: PosedViews, job: Job) -> PosedViews:

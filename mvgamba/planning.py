@@ -232,6 +232,25 @@ class Memory:
     resident: int
     """That this process already holds."""
     device_available: int | None = None
+    budget: int | None = None
+    """That the whole process may hold at most, of main memory and as much again on the device; None for what there is."""
+
+    @property
+    def limit(self) -> int:
+        """That the process may hold of main memory."""
+        there = self.resident + self.available
+        return there if self.budget is None else min(there, self.budget)
+
+    @property
+    def device_limit(self) -> int | None:
+        """That the job may take on the device; None on the CPU."""
+        if self.device_available is None or self.budget is None:
+            return self.device_available
+        return min(self.device_available, self.budget)
+
+    def within(self, mib: int | None) -> "Memory":
+        """The same with a budget of MiB, see `GenerateOptions.memory_mib`."""
+        return dataclasses.replace(self, budget=None if mib is None else mib * MIB)
 
 
 def free_memory(device: str = "cpu") -> Memory:
@@ -324,9 +343,9 @@ def fit_to_memory(job: Job, memory: Memory, *, when_short: str = "reduce") -> Fi
 
 def _lack(planned: Plan, memory: Memory) -> str | None:
     """Which memory is too short: main, device or neither."""
-    if planned.peak - memory.resident > memory.available:
+    if planned.peak > memory.limit:
         return "main"
-    if memory.device_available is not None and planned.device_peak > memory.device_available:
+    if memory.device_limit is not None and planned.device_peak > memory.device_limit:
         return "device"
     return None
 
@@ -336,13 +355,20 @@ def _short(wanted: Plan, least: Plan, memory: Memory, *, tried: bool) -> str:
     if _lack(least, memory) == "device":
         assert memory.device_available is not None
         needs, has, cheapest = wanted.device_peak, memory.device_available, least.device_peak
+        by_budget = memory.device_limit != has
         kind, remedy = "device memory", "run on the CPU"
     else:
-        needs, has, cheapest = wanted.peak - memory.resident, memory.available, least.peak - memory.resident
-        kind, remedy = "more main memory", "close other programs"
+        by_budget = memory.limit == memory.budget
+        held = 0 if by_budget else memory.resident  # a budget is of the whole process
+        needs, has, cheapest = wanted.peak - held, memory.available, least.peak - held
+        kind, remedy = "main memory" if by_budget else "more main memory", "close other programs"
+    there = f"{in_gib(has)} are free"
+    if by_budget:
+        assert memory.budget is not None
+        there, remedy = f"its budget is {in_gib(memory.budget)}", "allow it more memory"
     least_text = f", and {in_gib(cheapest)} with the cheapest settings" if tried else ""
     return (
-        f"The job needs {in_gib(needs)} of {kind}{least_text}; {in_gib(has)} are free. "
+        f"The job needs {in_gib(needs)} of {kind}{least_text}; {there}. "
         f"Use fewer or smaller views, a smaller texture or draft quality, or {remedy}."
     )
 

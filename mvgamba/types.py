@@ -232,6 +232,8 @@ class GenerateOptions:
     """The user's folder of weights, see `mvgamba.weights.user`; None for only those that come with the package."""
     when_short: WhenShort = "reduce"
     """When memory does not suffice: take cheaper settings and say which, or fail."""
+    memory_mib: int | None = None
+    """Budget of main memory for the process that runs the job, libraries included, and as much again on a CUDA device; None for what is free."""
     multiview: MultiviewOptions = field(default_factory=MultiviewOptions)
     """For prompts, images and variations."""
 

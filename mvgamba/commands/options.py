@@ -39,6 +39,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, metavar="S", help="time for the job: refinement gets what the other stages leave"
     )
     parser.add_argument(
+        "--memory",
+        type=int,
+        metavar="MIB",
+        help="that the job may hold at most, of main memory and as much again on a CUDA device (default: what is free)",
+    )
+    parser.add_argument(
         "--when-short",
         choices=("reduce", "fail"),
         default="reduce",
@@ -69,4 +75,5 @@ def options_of(args: argparse.Namespace) -> "GenerateOptions":
         device=args.device,
         seconds=args.seconds,
         when_short=args.when_short,
+        memory_mib=args.memory,
     )

@@ -182,7 +182,7 @@ def examine_plan(options: GenerateOptions, *, views: int, image_size: int, has_d
 
     options = check_options(options)
     job = job_of(options, num_views=views, height=image_size, width=image_size, has_depth=has_depth)
-    wanted, memory = plan(job), free_memory(options.device)
+    wanted, memory = plan(job), free_memory(options.device).within(options.memory_mib)
     in_gib = lambda table: {k: round(v / GIB, 2) for k, v in table.items()}  # noqa: E731
     facts: dict[str, Any] = {
         "settings": {
@@ -199,6 +199,7 @@ def examine_plan(options: GenerateOptions, *, views: int, image_size: int, has_d
         "device_stages_gib": in_gib(wanted.device_stages),
         "peak_gib": round(wanted.peak / GIB, 2),
         "free_gib": round(memory.available / GIB, 2),
+        "budget_gib": None if memory.budget is None else round(memory.budget / GIB, 2),
         "device_peak_gib": None if not wanted.device_stages else round(wanted.device_peak / GIB, 2),
         "device_free_gib": None if memory.device_available is None else round(memory.device_available / GIB, 2),
         "reduced": [],
@@ -230,6 +231,8 @@ def plan_to_text(facts: dict[str, Any]) -> str:
             f"  {'on the device':<14}{facts['device_peak_gib']:>6.2f} GiB of {facts['device_free_gib']:.2f} GiB that are free "
             "(counted, not yet measured on a GPU)"
         )
+    if facts["budget_gib"] is not None:
+        lines.append(f"  {'budget':<14}{facts['budget_gib']:>6.2f} GiB")
     lines += [f"Memory is short: {sentence}" for sentence in facts["reduced"]]
     lines.append(facts["problem"] or ("It fits as it is." if not facts["reduced"] else "It fits with these settings."))
     return "\n".join(lines)

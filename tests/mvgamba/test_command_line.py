@@ -26,7 +26,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_views_become_a_glb_with_the_facts_inside(box_capture, tmp_path):
-    done = run("views", box_capture, "-o", tmp_path / "box.glb", *QUICK, "--seconds", 100, "--json")
+    done = run("views", box_capture, "-o", tmp_path / "box.glb", *QUICK, "--seconds", 100, "--memory", 8192, "--json")
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     fractions = [e["fraction"] for e in events if e["event"] == "progress"]

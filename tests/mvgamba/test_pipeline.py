@@ -147,6 +147,15 @@ def test_short_memory_fails_before_the_work_when_nothing_may_be_given_up(box_vie
         assert reports == []
 
 
+def test_a_budget_is_met_with_cheaper_settings_however_much_is_free(box_views):
+    wanted = dataclasses.replace(DRAFT, texture_size=4096, refine=False)
+    wanted = dataclasses.replace(wanted, memory_mib=plan(job_for(wanted, 1024)).peak >> 20)
+    result = generate(GenerateRequest(box_views, wanted))
+    assert result.facts["reduced"] and result.mesh.albedo.shape[0] <= 1024
+    with pytest.raises(OutOfMemory, match="its budget is 0.25 GiB"):
+        generate(GenerateRequest(box_views, dataclasses.replace(wanted, memory_mib=256)))
+
+
 def test_views_are_averaged_down_by_coverage(box_views):
     job = dataclasses.replace(job_for(DRAFT, 256), height=48, width=48)
     small = pipeline._resized(dataclasses.replace(box_views, depth=box_views.alpha * 2), job)
@@ -235,6 +244,7 @@ def test_surfels_without_a_mesh_are_given_one(box_views):
         ({"seconds": 0.0}, "seconds is 0.0"),
         ({"seconds": float("nan")}, "seconds is nan"),
         ({"seconds": float("inf")}, "seconds is inf"),
+        ({"memory_mib": 0}, "memory_mib is 0"),
     ],
 )
 def test_an_option_out_of_range_is_refused(box_views, change, words):

@@ -108,6 +108,38 @@ def test_a_short_device_is_told_from_short_main_memory():
         fit_to_memory(wanted, memory(64, device=0.1))
 
 
+def test_a_budget_counts_what_the_process_holds_and_what_is_free_counts_as_well():
+    wanted = job(texture_size=4096)
+    budget = int(0.75 * plan(wanted).peak) >> 20
+    for resident in (0.0, 1.0):  # a budget is of the whole process: what it holds already is no gift
+        fitted = fit_to_memory(wanted, memory(64, resident=resident).within(budget))
+        assert fitted.reduced and fitted.plan.peak <= budget << 20
+    assert fit_to_memory(wanted, memory(64).within(64 << 10)).reduced == []
+    free = memory(0.6 * plan(wanted).peak / GIB)
+    assert fit_to_memory(wanted, free.within(64 << 10)).reduced == fit_to_memory(wanted, free).reduced != []
+
+
+def test_a_budget_binds_the_device_as_well_as_main_memory():
+    wanted = job(views=4, size=128, quality="high", device="cuda", texture_size=512, target_faces=5000)
+    assert plan(wanted).peak < 1900 << 20 < plan(wanted).device_peak
+    fitted = fit_to_memory(wanted, memory(64, device=80).within(1900))
+    assert fitted.reduced and max(fitted.plan.device_peak, fitted.plan.peak) <= 1900 << 20
+    with pytest.raises(OutOfMemory, match=r"of device memory, .*; its budget is 0\.78 GiB.*or allow it more memory"):
+        fit_to_memory(wanted, memory(64, device=80).within(800))
+    with pytest.raises(OutOfMemory, match=r"of device memory, .*; 0\.50 GiB are free.*or run on the CPU"):
+        fit_to_memory(wanted, memory(64, device=0.5).within(800))
+
+
+def test_what_cannot_fit_into_its_budget_says_so_by_name():
+    with pytest.raises(
+        OutOfMemory,
+        match=r"needs 1\.\d\d GiB of main memory, and 0\.\d\d GiB with the cheapest.*; its budget is 0\.10 GiB",
+    ):
+        fit_to_memory(job(), memory(64, resident=0.5).within(100))
+    with pytest.raises(OutOfMemory, match=r"budget is 0\.49 GiB\. Use fewer .* or allow it more memory\.$"):
+        fit_to_memory(job(), memory(64).within(500), when_short="fail")
+
+
 @pytest.mark.parametrize(("changes", "words"), [({"views": 0}, "views is 0"), ({"size": 0}, "height is 0")])
 def test_impossible_sizes_are_refused(changes, words):
     with pytest.raises(InvalidInput, match=words):

@@ -1,5 +1,6 @@
 """What `mvgamba doctor --plan` says, in values and for people."""
 
+import dataclasses
 import json
 
 import pytest
@@ -36,6 +37,15 @@ def test_a_job_that_cannot_fit_says_so_with_the_numbers(monkeypatch):
     facts = doctor.examine_plan(OPTIONS, views=8, image_size=256)
     assert not facts["fits"] and "0.12 GiB are free" in facts["problem"]
     assert facts["problem"] in doctor.plan_to_text(facts)
+
+
+def test_a_budget_is_told_beside_what_is_free(monkeypatch):
+    monkeypatch.setattr(doctor, "free_memory", lambda device: Memory(64 << 30, 0))
+    options = dataclasses.replace(OPTIONS, texture_size=4096, memory_mib=2048)
+    facts = doctor.examine_plan(options, views=8, image_size=256)
+    assert facts["fits"] and facts["reduced"] and (facts["free_gib"], facts["budget_gib"]) == (64.0, 2.0)
+    assert "  budget          2.00 GiB" in doctor.plan_to_text(facts)
+    assert "budget" not in doctor.plan_to_text(doctor.examine_plan(OPTIONS, views=8, image_size=256))
 
 
 @pytest.mark.parametrize(("views", "size", "words"), [(0, 256, "views is 0"), (8, 0, "height is 0")])
