@@ -82,6 +82,8 @@ def check_options(options: Options, limits: Limits) -> None:
         raise InvalidInput(
             f"options.seconds is {options.seconds}; it must be a positive number, or not set for no limit."
         )
+    if options.memory_mib is not None and options.memory_mib < 1:
+        raise InvalidInput("options.memory_mib is 0; it must be at least 1 MiB, or not set for what is free.")
     if not 0 < len(options.reconstructor) <= 64:
         raise InvalidInput("options.reconstructor must have 1 to 64 characters; auto takes the best there is.")
     _check_multiview(options.multiview, limits)

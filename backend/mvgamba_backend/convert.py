@@ -78,6 +78,7 @@ def options_from_proto(message: pb.Options) -> Options:
         multiview=_multiview_from_proto(message.multiview),
         variants=message.variants or DEFAULTS.variants,
         review_views=message.review_views,
+        memory_mib=message.memory_mib if message.HasField("memory_mib") else None,
     )
 
 
@@ -174,6 +175,7 @@ def spec_to_proto(spec: JobSpec) -> pb.JobSpec:
             ),
             variants=options.variants,
             review_views=options.review_views,
+            memory_mib=options.memory_mib,
         ),
     )
     match spec.source:

@@ -150,6 +150,8 @@ class Options:
     """Results, with seeds one after the other."""
     review_views: bool = False
     """End after the views."""
+    memory_mib: int | None = None
+    """Budget of memory, see `mvgamba.types.GenerateOptions`; None for what is free."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,7 @@ _ADDED_TO_OPTIONS: dict[str, Any] = {
     "multiview": {k: v for k, v in dataclasses.asdict(MultiviewOptions()).items() if k not in _ADDED_TO_MULTIVIEW},
     "variants": 1,
     "review_views": False,
+    "memory_mib": None,
 }
 
 

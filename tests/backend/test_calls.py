@@ -119,6 +119,7 @@ def test_a_finished_job_has_its_times_and_its_assets_in_order(service):
             "INVALID_INPUT",
             "seconds",
         ),
+        (pb.JobSpec(text=pb.TextSource(prompt="x"), options=pb.Options(memory_mib=0)), "INVALID_INPUT", "memory_mib"),
         (pb.JobSpec(text=pb.TextSource(prompt="x"), options=pb.Options(quality=99)), "INVALID_INPUT", "quality"),
         (pb.JobSpec(capture=pb.CaptureSource()), "INVALID_INPUT", "capture.views"),
         (pb.JobSpec(capture=pb.CaptureSource(views=[pb.PosedView()] * 10_000)), "INVALID_INPUT", "10000 views"),

@@ -83,6 +83,7 @@ specs = st.builds(
         ),
         variants=sizes,
         review_views=st.booleans(),
+        memory_mib=st.none() | st.integers(0, 2**32 - 1),
     ),
     st.text(),
 )

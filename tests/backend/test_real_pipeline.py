@@ -115,6 +115,25 @@ def test_a_worker_that_is_killed_in_the_middle_fails_its_job(real, sphere):
     assert real.call("DescribeServer", pb.DescribeServerRequest()).ready
 
 
+def test_a_budget_of_memory_costs_settings_and_says_which(real, sphere):
+    views, depths = sphere
+    for content in depths:
+        real.upload(content)
+    spec = pb.JobSpec(capture=pb.CaptureSource(views=views), options=OPTIONS)
+    spec.options.texture_size, spec.options.memory_mib = 4096, 1024
+    job = real.call("CreateJob", pb.CreateJobRequest(spec=spec)).job
+    events = real.watch(job.id)
+    job = events[-1].job
+    assert job.state == pb.JOB_STATE_SUCCEEDED, job.error
+    said = [e.log.text for e in events if e.WhichOneof("event") == "log"]
+    assert "Memory is short: The texture has 2048 pixels a side instead of 4096." in said
+    assert job.spec.options.memory_mib == 1024 and job.spec.options.texture_size == 4096
+    spec.options.memory_mib = 300
+    job = real.finish(real.call("CreateJob", pb.CreateJobRequest(spec=spec)).job.id)
+    assert (job.state, job.error.reason) == (pb.JOB_STATE_FAILED, "OUT_OF_MEMORY")
+    assert "its budget is 0.29 GiB" in job.error.message
+
+
 def test_the_real_service_describes_its_machine(real):
     answer = real.call("DescribeServer", pb.DescribeServerRequest(wait_until_ready=True), timeout=60)
     assert answer.ready
@@ -143,7 +162,9 @@ def test_cameras_keep_their_place_and_lose_their_rounding(tmp_path):
     rounded = c2w + np.pad(np.full((3, 3), 1e-6), ((0, 1), (0, 1)))
     (tmp_path / "image").write_bytes(encode_png(np.ones((2, 3, 4), np.float32)))
     camera = CameraSpec(tuple(rounded.ravel().tolist()), 5.0, 6.0, 1.5, 1.0, 3, 2)
-    spec = JobSpec(CaptureSource((ViewSpec("image", camera),)), Options(seed=3, device="cuda:1", refine=False))
+    spec = JobSpec(
+        CaptureSource((ViewSpec("image", camera),)), Options(seed=3, device="cuda:1", refine=False, memory_mib=900)
+    )
     source, doubts = source_from_spec(spec, {"image": tmp_path / "image"})
     assert doubts == ()
     cameras = source.cameras
@@ -153,7 +174,7 @@ def test_cameras_keep_their_place_and_lose_their_rounding(tmp_path):
     assert cameras.intrinsics[0].tolist() == [[5, 0, 1.5], [0, 6, 1], [0, 0, 1]]
     assert (cameras.height, cameras.width) == (2, 3)
     options = options_from_spec(spec.options, variant=2)
-    assert (options.device, options.seed, options.refine) == ("cuda", 5, False)
+    assert (options.device, options.seed, options.refine, options.memory_mib) == ("cuda", 5, False, 900)
 
 
 def test_jobs_take_the_weights_of_whoever_runs_the_service(monkeypatch, tmp_path):

@@ -83,6 +83,7 @@ options = st.builds(
     multiview=multiviews,
     variants=st.integers(1, 2**32 - 1),
     review_views=st.booleans(),
+    memory_mib=st.none() | st.integers(1, 2**32 - 1),
 )
 specs = st.builds(JobSpec, sources, options, st.text())
 

@@ -169,6 +169,7 @@ def options_from_spec(options: Options, *, weights_folder: Path | None = None, v
         # the worker sees only its own device, whatever number that has outside
         device=re.sub(r":\d+$", "", options.device),
         seconds=options.seconds,
+        memory_mib=options.memory_mib,
         multiview=MultiviewOptions(
             options.multiview.generator,
             options.multiview.candidates,

@@ -14,7 +14,7 @@ from mvgamba_backend.errors import output_error
 from mvgamba_backend.record import AssetRecord, JobFailure, JobRecord, JobState, ProgressRecord
 from mvgamba_backend.spec import spec_from_json
 
-SCHEMAS = ("schema_0001.sql", "schema_0002.sql", "schema_0003.sql")
+SCHEMAS = ("schema_0001.sql", "schema_0002.sql", "schema_0003.sql", "schema_0004.sql")
 """One file for each step; `user_version` of the file says how many were taken."""
 
 

@@ -209,7 +209,7 @@ class Camera(_message.Message):
     def __init__(self, camera_to_world: _Optional[_Iterable[float]] = ..., fx: _Optional[float] = ..., fy: _Optional[float] = ..., cx: _Optional[float] = ..., cy: _Optional[float] = ..., width: _Optional[int] = ..., height: _Optional[int] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("quality", "reconstructor", "refine", "target_faces", "texture_size", "seed", "device", "seconds", "multiview", "variants", "review_views")
+    __slots__ = ("quality", "reconstructor", "refine", "target_faces", "texture_size", "seed", "device", "seconds", "multiview", "variants", "review_views", "memory_mib")
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     RECONSTRUCTOR_FIELD_NUMBER: _ClassVar[int]
     REFINE_FIELD_NUMBER: _ClassVar[int]
@@ -221,6 +221,7 @@ class Options(_message.Message):
     MULTIVIEW_FIELD_NUMBER: _ClassVar[int]
     VARIANTS_FIELD_NUMBER: _ClassVar[int]
     REVIEW_VIEWS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_MIB_FIELD_NUMBER: _ClassVar[int]
     quality: Quality
     reconstructor: str
     refine: bool
@@ -232,7 +233,8 @@ class Options(_message.Message):
     multiview: MultiviewOptions
     variants: int
     review_views: bool
-    def __init__(self, quality: _Optional[_Union[Quality, str]] = ..., reconstructor: _Optional[str] = ..., refine: _Optional[bool] = ..., target_faces: _Optional[int] = ..., texture_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., multiview: _Optional[_Union[MultiviewOptions, _Mapping]] = ..., variants: _Optional[int] = ..., review_views: _Optional[bool] = ...) -> None: ...
+    memory_mib: int
+    def __init__(self, quality: _Optional[_Union[Quality, str]] = ..., reconstructor: _Optional[str] = ..., refine: _Optional[bool] = ..., target_faces: _Optional[int] = ..., texture_size: _Optional[int] = ..., seed: _Optional[int] = ..., device: _Optional[str] = ..., seconds: _Optional[float] = ..., multiview: _Optional[_Union[MultiviewOptions, _Mapping]] = ..., variants: _Optional[int] = ..., review_views: _Optional[bool] = ..., memory_mib: _Optional[int] = ...) -> None: ...
 
 class MultiviewOptions(_message.Message):
     __slots__ = ("generator", "candidates", "steps", "guidance", "recall", "distil_steps")

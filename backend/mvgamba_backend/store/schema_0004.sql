@@ -1,0 +1,1 @@
+-- No table changes: specs may hold a budget of memory from here on, which the version before cannot read.
