@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--die-with-stdin", action="store_true", help="leave when stdin is closed")
     add("--engine", default=defaults.engine, choices=("local",), help="where jobs run")
     add("--pipeline", default=defaults.pipeline, choices=("real", "fake"), help="fake plays, for tests of clients")
+    add("--fake-devices", type=int, default=0, metavar="N", help="CUDA devices that the fake pipeline plays")
     add("--queue-limit", type=int, default=defaults.limits.queue_limit, metavar="N", help="jobs that may wait")
     add(
         "--cancel-grace",
@@ -80,6 +81,7 @@ def _serve(arguments: argparse.Namespace) -> int:
             tls_key=arguments.tls_key,
             engine=arguments.engine,
             pipeline=arguments.pipeline,
+            fake_devices=arguments.fake_devices,
             parent_pid=arguments.parent_pid,
             die_with_stdin=arguments.die_with_stdin,
             log_file=arguments.log_file,

@@ -7,6 +7,8 @@ from pathlib import Path
 from mvgamba.errors import InvalidInput
 from mvgamba_backend.spec import Limits
 
+MOST_FAKE_DEVICES = 16
+
 
 @dataclass(frozen=True)
 class ServiceConfig:
@@ -24,6 +26,8 @@ class ServiceConfig:
     engine: str = "local"
     pipeline: str = "real"
     """real or fake."""
+    fake_devices: int = 0
+    """CUDA devices that the fake pipeline plays, beside the CPU."""
     parent_pid: int | None = None
     """Leave when this process ends."""
     die_with_stdin: bool = False
@@ -58,6 +62,10 @@ class ServiceConfig:
         for path in (self.tls_cert, self.tls_key):
             if path is not None and not path.is_file():
                 raise InvalidInput(f"{path} is not a file; --tls-cert and --tls-key want PEM files.")
+        if not 0 <= self.fake_devices <= MOST_FAKE_DEVICES:
+            raise InvalidInput(f"--fake-devices is {self.fake_devices}; it must lie between 0 and {MOST_FAKE_DEVICES}.")
+        if self.fake_devices and self.pipeline != "fake":
+            raise InvalidInput("--fake-devices is for --pipeline fake; the real one takes the devices that there are.")
         if self.limits.queue_limit < 1:
             raise InvalidInput(f"--queue-limit is {self.limits.queue_limit}; at least 1 is needed.")
         if not is_loopback(self.host) and self.tls_cert is None:

@@ -63,7 +63,7 @@ class Jobs:
         self.blobs = ContentFolder(data / "blobs", min_free_bytes=config.min_free_bytes)
         self.assets = ContentFolder(data / "assets")
         self._engine: Engine = ENGINES.get(config.engine)(
-            EngineSettings(config.pipeline, data / "work", config.cancel_grace, config.idle_exit)
+            EngineSettings(config.pipeline, data / "work", config.cancel_grace, config.idle_exit, config.fake_devices)
         )
         self._lock = threading.RLock()
         self._content_lock = threading.Lock()

@@ -16,9 +16,8 @@ def engine(tmp_path, *devices: str) -> LocalEngine:
     ("devices", "wanted", "places"),
     [
         ([], "auto", ["auto"]),  # nothing is known yet: one place, for whatever comes
-        ([], "cuda:3", ["auto"]),
+        ([], "cuda", ["auto"]),
         (["cpu"], "auto", ["cpu"]),
-        (["cpu"], "cuda", ["cpu"]),  # for the pipeline to refuse
         (["cpu", "cuda:0"], "auto", ["cuda:0"]),
         (["cpu", "cuda:0"], "cpu", ["cpu"]),
         (["cpu", "cuda:0", "cuda:1"], "auto", ["cuda:0", "cuda:1"]),
@@ -29,6 +28,20 @@ def test_a_job_waits_for_the_devices_that_it_may_have(tmp_path, devices, wanted,
     made = engine(tmp_path, *devices) if devices else LocalEngine(EngineSettings("fake", tmp_path, 1.0, 0.0))
     assert [slot.device for slot in made._slots_for(wanted)] == places
     assert made.has_room(wanted)
+
+
+def test_a_numbered_device_waits_until_it_is_known_which_that_is(tmp_path):
+    made = LocalEngine(EngineSettings("fake", tmp_path, 1.0, 0.0))
+    assert not made.has_room("cuda:1")
+    made._make_slots(["cpu", "cuda:0", "cuda:1"])
+    assert made.has_room("cuda:1")
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "cuda:0"])
+def test_there_is_room_for_a_job_that_is_to_be_refused(tmp_path, wanted):
+    made = engine(tmp_path, "cpu")
+    assert made._slots_for(wanted) == [] and made.has_room(wanted)
+    assert made._why_not(wanted) == f"There is no device {wanted} here; there are cpu. Take one of them, or auto."
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def rows(quick: bool) -> Iterator[Row]:
 def write_capture(folder: Path) -> None:
     """Photographs of the ball, and transforms.json as NeRF-synthetic has it."""
     cameras = fibonacci_cameras(NUM_VIEWS, radius=1.5, fovy=0.857, height=IMAGE_SIZE, width=IMAGE_SIZE)
-    vertices, faces, colors = _bumpy_ball()
+    vertices, faces, colors = bumpy_ball()
     fine = IMAGE_SIZE * SAMPLES
     k = cameras.intrinsics.float() * torch.tensor([[SAMPLES], [SAMPLES], [1.0]])
     back, frames = np.linalg.inv(Z_UP_TO_Y_UP), []
@@ -71,7 +71,7 @@ def write_capture(folder: Path) -> None:
     (folder / "transforms.json").write_text(json.dumps(table), encoding="utf-8")
 
 
-def _bumpy_ball(rings: int = 120) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def bumpy_ball(rings: int = 120) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Vertices, faces and colours of vertices."""
     theta, phi = torch.meshgrid(
         torch.linspace(0, torch.pi, rings), torch.linspace(0, 2 * torch.pi, 2 * rings), indexing="ij"

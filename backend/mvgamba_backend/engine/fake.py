@@ -11,6 +11,9 @@ Words in the prompt (or what is to be avoided), or in the label of a job without
     #preview        shows a small picture for each of four views; #preview:N does so N times, ever brighter
     #log            says something to the user, and which pictures came
 
+It plays as many CUDA devices as it is told to, and computes on them as little as on the CPU. Like CUDA it sees those that CUDA_VISIBLE_DEVICES
+names, numbered from 0; `facts.json` says which one a job had.
+
 Variants and views to review come as of the real one: cubes in other colours, and four pictures of the cube with their cameras.
 """
 
@@ -25,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from mvgamba import __version__
-from mvgamba.errors import MVGambaError
+from mvgamba.errors import MVGambaError, Unavailable
 from mvgamba.progress import STAGES
 from mvgamba_backend.engine.cube import checker_png, cube_glb, cube_views
 from mvgamba_backend.engine.pipeline import Job, numbered, source_facts
@@ -44,10 +47,15 @@ HELD = 60.0
 class FakePipeline:
     """The same answers each time, without a model."""
 
+    def __init__(self, num_cuda: int = 0) -> None:
+        self._cards = visible_cards(num_cuda)
+
     def describe(self) -> Description:
+        nothing = {"memory_bytes": 0, "free_memory_bytes": 0}
+        cards = [{"id": f"cuda:{i}", "name": f"Played card {card}", **nothing} for i, card in enumerate(self._cards)]
         return Description(
             versions={"python": platform.python_version(), "numpy": np.__version__},
-            devices=[{"id": "cpu", "name": "None: nothing is computed", "memory_bytes": 0, "free_memory_bytes": 0}],
+            devices=[{"id": "cpu", "name": "None: nothing is computed", **nothing}, *cards],
             models=[
                 {"id": "cube", "kind": "reconstructor", "available": True, "why_not": ""},
                 {
@@ -70,6 +78,10 @@ class FakePipeline:
 
     def run(self, job: Job) -> list[OutputFile]:
         script, options = script_of(job.spec), job.spec.options
+        on_card = options.device.startswith("cuda") or (options.device == "auto" and self._cards)
+        if on_card and not self._cards:
+            raise Unavailable(f"device is {options.device}, but no card is played here.")
+        device = f"card {self._cards[0]}" if on_card else "cpu"
         if "log" in script:
             job.log(WARNING)
             if sizes := picture_bytes(job).get("picture_bytes"):
@@ -81,7 +93,8 @@ class FakePipeline:
             made = self._views(job, seed, k) if options.review_views else self._mesh(job, seed, k)
             files += made
             asked = dataclasses.asdict(options.multiview)
-            facts = {"version": __version__, "seed": seed, "warnings": [WARNING], **asked, **picture_bytes(job)}
+            facts = {"version": __version__, "seed": seed, "device": device, "warnings": [WARNING], **asked}
+            facts |= picture_bytes(job)
             results.append({"asset": made[-1].path.name, **source_facts(job.spec), **facts})
         files.sort(key=lambda file: file.kind != "mesh")
         if not options.review_views:
@@ -161,6 +174,14 @@ class FakePipeline:
             if left <= 0:
                 return
             time.sleep(min(left, 0.02))
+
+
+def visible_cards(count: int) -> list[int]:
+    """Numbers of those of `count` cards that this process sees."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if count == 0 or visible is None:
+        return list(range(count))
+    return [card for card in map(int, filter(str.isdecimal, visible.split(","))) if card < count]
 
 
 def script_of(spec: JobSpec) -> dict[str, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mvgamba.errors import Unavailable
 from mvgamba.weights import state_of
 from mvgamba.weights.user import folder_for
 from mvgamba_backend.engine.process import WorkerProcess, describe_exit
@@ -71,11 +72,20 @@ class LocalEngine:
 
     def has_room(self, device: str) -> bool:
         with self._lock:
-            return not self._stopping and self._free_slot(device) is not None
+            if self._stopping:
+                return False
+            return self._free_slot(device) is not None or bool(self._why_not(device))
 
     def run(self, task: Task) -> None:
+        device = task.spec.options.device
         with self._lock:
-            slot = self._free_slot(task.spec.options.device)
+            why_not = self._why_not(device)
+        if why_not:
+            assert self._listener is not None
+            self._listener.on_failed(task.job_id, Unavailable.reason, why_not, {})
+            return
+        with self._lock:
+            slot = self._free_slot(device)
             assert slot is not None, "run() without has_room()"
             self._stop_timer(slot)
             slot.task, slot.stage, slot.cancelled = task, "", False
@@ -147,11 +157,21 @@ class LocalEngine:
         return next((s for s in self._slots_for(device) if s.task is None), None)
 
     def _slots_for(self, device: str) -> list[_Slot]:
-        """Where a job may run. A device that does not exist is for the pipeline to refuse, in any place."""
+        """Where a job may run; nowhere when the device is not here, or when it is not known yet which device a number means."""
+        if self._slots[0].device == "auto":
+            return [] if ":" in device else self._slots
         cuda = [s for s in self._slots if s.device.startswith("cuda")]
-        if device in ("auto", "cuda"):
-            return cuda or self._slots
-        return [s for s in self._slots if s.device == device] or self._slots
+        if device == "cuda" or (device == "auto" and cuda):
+            return cuda
+        return self._slots if device == "auto" else [s for s in self._slots if s.device == device]
+
+    def _why_not(self, device: str) -> str:
+        """Why no job can have this device, in a sentence; empty when one can, or when that is not known yet."""
+        if self._slots_for(device):
+            return ""
+        if self._slots[0].device != "auto":
+            return f"There is no device {device} here; there are {', '.join(s.device for s in self._slots)}. Take one of them, or auto."
+        return "" if self._description is None else self._description.problem
 
     def _slot_of(self, job_id: str) -> _Slot | None:
         return next((s for s in self._slots if s.task is not None and s.task.job_id == job_id), None)
@@ -172,6 +192,7 @@ class LocalEngine:
         if slot.worker is None or not slot.worker.is_alive:
             slot.worker = WorkerProcess(
                 pipeline=self._settings.pipeline,
+                fake_devices=self._settings.fake_devices,
                 environment=slot.environment,
                 on_message=self._on_message,
                 on_exit=self._on_exit,
@@ -277,6 +298,7 @@ class LocalEngine:
             with self._lock:
                 self._description = Description(problem=f"The worker {how} while it started.")
             self._described.set()
+            listener.on_room()  # for jobs that waited to hear which devices there are
         if task is None:
             log.info("worker %d left", worker.pid) if code == 0 else log.warning("worker %d %s", worker.pid, how)
         elif cancelled:

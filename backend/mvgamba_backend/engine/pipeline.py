@@ -43,7 +43,7 @@ def source_facts(spec: JobSpec) -> dict[str, Any]:
 
 
 class Pipeline(Protocol):
-    """Made once for each worker, then used for one job after the other."""
+    """Made once for each worker, then used for one job after the other. It computes on the devices that CUDA_VISIBLE_DEVICES leaves it."""
 
     def describe(self) -> Description: ...
 

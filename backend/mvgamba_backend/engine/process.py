@@ -22,6 +22,7 @@ class WorkerProcess:
         self,
         *,
         pipeline: str,
+        fake_devices: int,
         environment: Mapping[str, str],
         on_message: Callable[["WorkerProcess", dict[str, Any]], None],
         on_exit: Callable[["WorkerProcess", int], None],
@@ -32,7 +33,15 @@ class WorkerProcess:
         self._doomed = False
         # -P: the folder that the service happens to be started in must not shadow packages
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", WORKER_MODULE, "--pipeline", pipeline],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                WORKER_MODULE,
+                "--pipeline",
+                pipeline,
+                *(["--fake-devices", str(fake_devices)] if fake_devices else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # threads that wait by spinning make a job several times slower on a machine where others work too

@@ -22,6 +22,8 @@ class EngineSettings:
     """Seconds that a job has to stop by itself."""
     idle_exit: float
     """Seconds without a job after which memory is freed; 0: never."""
+    fake_devices: int = 0
+    """See `ServiceConfig`."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ class Engine(Protocol):
     def start(self, listener: Listener) -> None: ...
 
     def has_room(self, device: str) -> bool:
-        """Whether a job for this device (auto, cpu, cuda, cuda:N) would begin now."""
+        """Whether a job for this device (auto, cpu, cuda, cuda:N) would begin now, or be refused because there is no such device."""
 
-    def run(self, task: Task) -> None: ...
+    def run(self, task: Task) -> None:
+        """Begin a job for which there is room. One for a device that is not here fails with UNAVAILABLE."""
 
     def cancel(self, job_id: str) -> None:
         """Ask a job to stop, and end it by force when it has not after the grace."""

@@ -68,7 +68,9 @@ class WorkerJob(Job):
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pipeline", required=True)
-    pipeline_name = parser.parse_args().pipeline
+    parser.add_argument("--fake-devices", type=int)
+    arguments = parser.parse_args()
+    settings = {} if arguments.fake_devices is None else {"num_cuda": arguments.fake_devices}
     logging.basicConfig(
         level=logging.INFO,
         stream=sys.stderr,
@@ -80,7 +82,7 @@ def main() -> None:
     problem: MVGambaError | None = None
     pipeline: Pipeline | None = None
     try:
-        pipeline = PIPELINES.get(pipeline_name)()
+        pipeline = PIPELINES.get(arguments.pipeline)(**settings)
         description = pipeline.describe()
     except Exception as error:  # noqa: BLE001 - whatever keeps the pipeline from loading is the answer to every job
         problem = _problem(error)
