@@ -1,7 +1,10 @@
 """Arguments that several commands take, and exit states."""
 
+import _thread
 import argparse
 import os
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +60,24 @@ def user_weights() -> Path:
     from mvgamba.weights.user import folder_for
 
     return folder_for(os.environ)
+
+
+def hub_endpoint() -> str | None:
+    """Address of a mirror of the Hugging Face hub, from the environment, by the name that the hub's own client uses; None for the hub."""
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def die_with_stdin() -> None:
+    """End this program soon after its standard input is closed: whoever started it has gone, or wants it to end."""
+
+    def watch() -> None:
+        while os.read(0, 4096):
+            pass
+        _thread.interrupt_main()
+        time.sleep(1.0)  # unless it waits for something, such as a server
+        os._exit(EXIT_INTERRUPTED)
+
+    threading.Thread(target=watch, name="stdin", daemon=True).start()
 
 
 def options_of(args: argparse.Namespace) -> "GenerateOptions":

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from mvgamba.commands.options import EXIT_FAILED, Subparsers, user_weights
+from mvgamba.commands.options import EXIT_FAILED, Subparsers, die_with_stdin, hub_endpoint, user_weights
 
 if TYPE_CHECKING:
     from mvgamba.weights import Weights
     from mvgamba.weights.hub import Record
+    from mvgamba.weights.standing import Standing
     from mvgamba.weights.user import Licensed
 
 
@@ -23,19 +24,24 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     """Add to the command line."""
     weights = commands.add_parser("weights", help="what was learned").add_subparsers(dest="action", required=True)
     weights.add_parser("list", parents=[common], help="those of the package and your own").set_defaults(run=_list)
-    weights.add_parser("verify", parents=[common], help="whether they are whole").set_defaults(run=_verify)
+    tied = argparse.ArgumentParser(add_help=False)
+    tied.add_argument("--die-with-stdin", action="store_true", help="end when standard input is closed, for programs")
 
-    pull = weights.add_parser("pull", parents=[common], help="fetch weights into your folder")
+    verify = weights.add_parser("verify", parents=[common, tied], help="whether they are whole")
+    verify.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    verify.set_defaults(run=_tied(_verify))
+
+    pull = weights.add_parser("pull", parents=[common, tied], help="fetch weights into your folder")
     pull.add_argument("what", metavar="NAME|URL", help="a name from `list`, or the https address of a file")
     pull.add_argument("--from", dest="offline", type=Path, metavar="FOLDER", help="take the file from a folder instead")
     pull.add_argument("--sha256", metavar="HEX", help="what a file from a URL must hash to")
     pull.add_argument("--accept-licence", action="store_true", help="do not ask, for scripts")
     _add_entry_options(pull)
-    pull.set_defaults(run=_pull)
+    pull.set_defaults(run=_tied(_pull))
 
     take = weights.add_parser(
         "import",
-        parents=[common],
+        parents=[common, tied],
         help="take in a file of weights",
         description="Check a file of weights, convert it if need be, and keep it in your folder of weights.",
     )
@@ -44,17 +50,28 @@ def add(commands: Subparsers, common: argparse.ArgumentParser) -> None:
     )
     take.add_argument("--kind", choices=("reconstructor",), default="reconstructor")
     _add_entry_options(take)
-    take.set_defaults(run=_import)
+    take.set_defaults(run=_tied(_import))
 
     generator = weights.add_parser(
         "import-generator",
-        parents=[common],
+        parents=[common, tied],
         help="take in a folder of MVDream or ImageDream",
         description="Check a folder with the published layout, key by key, and keep a copy in your folder of weights.",
     )
     generator.add_argument("folder", type=Path, help="with model_index.json, unet/, vae/ and so on")
     generator.add_argument("--accept-licence", action="store_true", help="do not ask, for scripts")
-    generator.set_defaults(run=_import_generator)
+    generator.set_defaults(run=_tied(_import_generator))
+
+
+def _tied(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """A command that ends early when it was asked to, with `--die-with-stdin`."""
+
+    def run_tied(args: argparse.Namespace) -> int:
+        if args.die_with_stdin:
+            die_with_stdin()
+        return run(args)
+
+    return run_tied
 
 
 def _add_entry_options(parser: argparse.ArgumentParser) -> None:
@@ -64,64 +81,68 @@ def _add_entry_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from mvgamba.weights import default, known
-    from mvgamba.weights.hub import models_there, read_record
+    from mvgamba.weights import known
+    from mvgamba.weights.standing import standings
 
     folder = user_weights()
-    for weights in known(folder):
-        used = default(weights.kind, weights.model, folder) == weights
+    entries = {weights.name: weights for weights in known(folder)}
+    for standing in standings(folder):
         if args.json:
-            facts = {
-                "is_there": weights.is_there,
-                "is_default": used,
-                "origin": "user" if weights.is_users else "package",
-                "path": str(weights.path),
-                "bytes": weights.path.stat().st_size if weights.is_there else None,
-            }
-            print(json.dumps({**dataclasses.asdict(weights), "place": None} | facts))
+            facts = dataclasses.asdict(entries[standing.name]) if standing.name in entries else {}
+            facts.pop("place", None)
+            facts |= dataclasses.asdict(standing) | {"path": str(standing.path)}
+            facts |= {"is_there": standing.is_there, "origin": "user" if standing.is_users else "package"}
+            print(json.dumps(facts | {"bytes": facts.pop("size")}))
         else:
-            size = f"{weights.path.stat().st_size / 2**20:.1f} MiB" if weights.is_there else _absence(weights)
-            mark = ", used by default" if used else ""
-            print(f"{weights.name}  ({weights.kind} {weights.model}, {size}, {weights.licence}{mark})")
-            print(f"  {weights.about}\n  {weights.path}")
-    for model in models_there(folder):
-        record = read_record(model)
-        facts = {"name": record.name, "kind": "generator", "is_there": model.name == record.name, "path": str(model)}
-        facts |= {"bytes": record.size, "revision": record.revision, "licence": record.licence}
-        state = f"{record.size / 2**20:.1f} MiB" if facts["is_there"] else "not pulled whole: run pull again"
-        print(json.dumps(facts) if args.json else f"{record.name}  (generator, {state}, {record.licence})\n  {model}")
+            mark = ", used by default" if standing.is_default else ""
+            print(f"{standing.name}  ({standing.kind} {standing.model}, {_state(standing)}, {standing.licence}{mark})")
+            print(f"  {standing.about}\n  {standing.path}")
     return 0
 
 
-def _absence(weights: "Weights") -> str:
-    return "not there" if weights.url is None else "not pulled yet"
+def _state(standing: "Standing") -> str:
+    """How it stands, in words."""
+    match standing.state:
+        case "package" | "there":
+            return f"{standing.fetched / 2**20:.1f} MiB"
+        case "partial":
+            return f"{standing.fetched / 2**20:.1f} MiB of it, not pulled whole: run pull again"
+        case "damaged":
+            return "damaged: pull or import it again"
+        case "absent":
+            return "not pulled yet" if standing.can_pull else "not there"
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from mvgamba.errors import WeightsCorrupt, WeightsMissing
+    from mvgamba.errors import InvalidInput, WeightsCorrupt, WeightsMissing
     from mvgamba.weights import known, verified
-    from mvgamba.weights.hub import models_there, verify_model
+    from mvgamba.weights.hub import verify_model
+    from mvgamba.weights.standing import standings
 
+    entries = {weights.name: weights for weights in known(user_weights())}
+    stood = {standing.name: standing for standing in standings(user_weights())}
+    if unknown := [name for name in args.names if name not in stood]:
+        raise InvalidInput(f"No weights are named {unknown[0]!r}. There are: {', '.join(stood)}.")
     wrong = 0
-    for weights in known(user_weights()):
-        if weights.url is not None and not weights.is_there and not weights.is_users:
-            said = "not pulled yet"
+    for name in args.names or stood:
+        standing, state = stood[name], "whole"
+        if standing.state == "partial":
+            state, said = "partial", "not pulled whole: run pull again"
+        elif standing.state == "absent" and (standing.can_pull or name not in entries):
+            if not args.names and name not in entries:
+                continue  # models that nobody asked about
+            state, said = "absent", "not pulled yet"
         else:
             try:
-                verified(weights)
                 said = "whole"
+                if name in entries:
+                    verified(entries[name])
+                else:
+                    verify_model(standing.path)
             except (WeightsMissing, WeightsCorrupt) as error:
-                wrong, said = wrong + 1, str(error)
-        print(json.dumps({"name": weights.name, "said": said}) if args.json else f"{weights.name}: {said}")
-    for model in models_there(user_weights()):
-        said = "not pulled whole: run pull again"
-        if model.suffix != ".partial":
-            try:
-                verify_model(model)
-                said = "whole"
-            except (WeightsMissing, WeightsCorrupt) as error:
-                wrong, said = wrong + 1, str(error)
-        print(json.dumps({"name": model.name, "said": said}) if args.json else f"{model.name}: {said}")
+                wrong, state, said = wrong + 1, "damaged", str(error)
+        line = {"event": "verified", "name": name, "state": state, "said": said}
+        print(json.dumps(line) if args.json else f"{name}: {said}", flush=True)
     return EXIT_FAILED if wrong else 0
 
 
@@ -180,7 +201,7 @@ def _pull_model(args: argparse.Namespace, folder: Path) -> int:
     model = HUB_MODELS[args.what]
     _agree(args, model, folder)
     with _bytes(args) as report:
-        record = pull_model(model, folder, report=report)
+        record = pull_model(model, folder, endpoint=hub_endpoint(), report=report)
     _say_generator(args, record, folder)
     return 0
 

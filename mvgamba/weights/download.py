@@ -41,6 +41,11 @@ def check_url(url: str) -> None:
     raise InvalidInput(f"{url} is not fetched: weights come over https, or over http from this machine itself.")
 
 
+def partial_of(target: Path, sha256: str) -> Path:
+    """Where a file lies until it is whole."""
+    return target.with_name(f"{target.name}.{sha256[:12]}.partial")
+
+
 def download(
     url: str,
     target: Path,
@@ -64,7 +69,7 @@ def download(
     check_url(url)
     with writing_to(target.parent):
         pass
-    partial = target.with_name(f"{target.name}.{sha256[:12]}.partial")
+    partial = partial_of(target, sha256)
     in_vain = 0
     while True:
         before = _size(partial)
@@ -103,7 +108,7 @@ def copy(source: Path, target: Path, sha256: str) -> None:
     """The same from a folder. Raises: Unavailable, WeightsCorrupt, DiskFull, OutputFailed."""
     if not source.is_file():
         raise Unavailable(f"There is no file {source}.")
-    partial = target.with_name(f"{target.name}.{sha256[:12]}.partial")
+    partial = partial_of(target, sha256)
     with writing_to(target.parent):
         shutil.copyfile(source, partial)
     settle(partial, target, sha256, origin=str(source))

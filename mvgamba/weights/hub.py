@@ -8,6 +8,7 @@ hub's word at that time is all that says what should come: no hash is known here
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,6 +21,8 @@ from mvgamba.errors import DiskFull, InvalidInput, Unavailable, WeightsCorrupt, 
 from mvgamba.weights import PLAIN_NAME, SHA256, sha256_of
 from mvgamba.weights.download import Report, download, fetch_bytes
 from mvgamba.weights.user import VARIABLE, replace_text, writing_to
+
+log = logging.getLogger(__name__)
 
 ENDPOINT = "https://huggingface.co"
 RECORD = "mvgamba-files.json"
@@ -40,6 +43,8 @@ class HubModel:
     about: str
     folders: tuple[str, ...]
     """Components; only these, `model_index.json` and no code are fetched."""
+    size: int
+    """Bytes, about: the hub says at the first pull."""
 
 
 HUB_MODELS = {
@@ -51,6 +56,7 @@ HUB_MODELS = {
             "CreativeML OpenRAIL (as MVDream's README says of its weights; the card on the hub counts)",
             "Views from a prompt: MVDream on Stable Diffusion 2.1, about 2.6 GB.",
             _COMMON,
+            2_600_000_000,
         ),
         HubModel(
             "imagedream",
@@ -58,6 +64,7 @@ HUB_MODELS = {
             "Apache-2.0 (as MVGamba's appendix lists it; the card on the hub counts)",
             "Views from an image: ImageDream with pixel control, about 4 GB.",
             (*_COMMON, "image_encoder", "feature_extractor"),
+            4_000_000_000,
         ),
     )
 }
@@ -95,19 +102,34 @@ def folder_of(name: str, user_folder: Path) -> Path:
     return user_folder / name
 
 
-def pull_model(
-    model: HubModel, user_folder: Path, *, report: Report = lambda done, of: None, pause: float = 1.0
-) -> Record:
-    """Fetch what is missing of a model. It gets its folder's name when every file has its hash.
+def arriving_folder_of(name: str, user_folder: Path) -> Path:
+    """Where it lies until then."""
+    return user_folder / f"{name}.partial"
 
-    Raises: Unavailable, WeightsCorrupt, DiskFull, OutputFailed.
+
+def pull_model(
+    model: HubModel,
+    user_folder: Path,
+    *,
+    endpoint: str | None = None,
+    report: Report = lambda done, of: None,
+    pause: float = 1.0,
+) -> Record:
+    """Fetch what is missing of a model, or damaged. It gets its folder's name when every file has its hash.
+
+    Args:
+        endpoint: Address of a mirror of the hub, instead of the hub's own.
+    Raises: InvalidInput, Unavailable, WeightsMissing, WeightsCorrupt, DiskFull, OutputFailed.
     """
-    target = folder_of(model.name, user_folder)
+    endpoint = (endpoint or ENDPOINT).rstrip("/")
+    target, arriving = folder_of(model.name, user_folder), arriving_folder_of(model.name, user_folder)
     if target.is_dir():
-        verify_model(target)
-        return read_record(target)
-    arriving = target.with_name(f"{model.name}.partial")
-    record = read_record(arriving) if (arriving / RECORD).is_file() else _listed(model)
+        try:
+            verify_model(target)
+            return read_record(target)
+        except (WeightsMissing, WeightsCorrupt):
+            _take_up(target, arriving)
+    record = read_record(arriving) if (arriving / RECORD).is_file() else _listed(model, endpoint)
     with writing_to(arriving):
         replace_text(arriving / RECORD, _as_text(record))
     before = 0
@@ -115,7 +137,7 @@ def pull_model(
     for file in record.files:
         path = arriving.joinpath(*file.path.split("/"))
         if not path.is_file():
-            url = f"{ENDPOINT}/{model.repository}/resolve/{record.revision}/{file.path}"
+            url = f"{endpoint}/{model.repository}/resolve/{record.revision}/{file.path}"
             _fetch(url, file, path, lambda done, of, base=before: report(base + done, record.size), pause)  # type: ignore[misc]
         # hashed on arrival; what an earlier call left is hashed once more at the end
         files.append(file if file.sha256 else dataclasses.replace(file, sha256=sha256_of(path)))
@@ -124,17 +146,44 @@ def pull_model(
     record = dataclasses.replace(record, files=tuple(files))
     with writing_to(arriving):
         replace_text(arriving / RECORD, _as_text(record))
-    verify_model(arriving)
+    try:
+        verify_model(arriving)
+    except (WeightsMissing, WeightsCorrupt):
+        _drop_damaged(arriving)  # so that the next call fetches them anew
+        raise
     with writing_to(user_folder):
         os.replace(arriving, target)
     return record
 
 
+def _take_up(target: Path, arriving: Path) -> None:
+    """Let a damaged model count as one that is arriving. Raises: WeightsMissing or WeightsCorrupt, if it did not come from a hub, OutputFailed."""
+    if not read_record(target).origin.startswith("http"):
+        verify_model(target)  # the hub may have another one: only what was imported tells what is right
+    log.warning("%s is damaged: what is wrong is fetched anew", target.name)
+    with writing_to(target.parent):
+        _drop_damaged(target)
+        shutil.rmtree(arriving, ignore_errors=True)
+        os.replace(target, arriving)
+
+
+def _drop_damaged(folder: Path) -> None:
+    """Delete the files that are not what the record says."""
+    for file in read_record(folder).files:
+        path = folder.joinpath(*file.path.split("/"))
+        if path.is_file() and file.sha256 is not None and sha256_of(path) != file.sha256:
+            path.unlink()
+
+
 def take_in_model(source: Path, name: str, user_folder: Path, *, licence: str) -> Record:
-    """Copy the files of a model from a folder that has been checked. Raises: InvalidInput, DiskFull, OutputFailed."""
+    """Copy the files of a model from a folder that has been checked, also over one that is damaged.
+
+    Raises: InvalidInput, if a whole one is there, DiskFull, OutputFailed.
+    """
     model = HUB_MODELS[name]
     target = folder_of(name, user_folder)
-    if target.exists():
+    is_damaged = (target / RECORD).is_file() and not _is_whole(target)  # without a record it was put there by hand
+    if target.exists() and not is_damaged:
         raise InvalidInput(f"{target} is there already. Delete it first if it is to be replaced.")
     paths = wanted([p.relative_to(source).as_posix() for p in sorted(source.rglob("*")) if p.is_file()], model)
     need = sum((source / path).stat().st_size for path in paths)
@@ -150,10 +199,20 @@ def take_in_model(source: Path, name: str, user_folder: Path, *, licence: str) -
                 files.append(HubFile(path, copied.stat().st_size, sha256_of(copied)))
             record = Record(name, f"the folder {source.name}", "unknown", licence, tuple(files))
             replace_text(arriving / RECORD, _as_text(record))
+            if is_damaged:
+                shutil.rmtree(target)
             os.replace(arriving, target)
         finally:
             shutil.rmtree(arriving, ignore_errors=True)
     return record
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        verify_model(folder)
+    except (WeightsMissing, WeightsCorrupt):
+        return False
+    return True
 
 
 def verify_model(folder: Path) -> None:
@@ -161,12 +220,12 @@ def verify_model(folder: Path) -> None:
     for file in read_record(folder).files:
         path = folder.joinpath(*file.path.split("/"))
         if not path.is_file():
-            raise WeightsMissing(f"{path} is missing. Delete {folder} and pull or import the model again.")
+            raise WeightsMissing(f"{path} is missing. Pull or import the model again.")
         found = sha256_of(path)
         if file.sha256 is not None and found != file.sha256:
             raise WeightsCorrupt(
-                f"{path} is not what came (its SHA-256 is {found[:12]}..., expected {file.sha256[:12]}...). Delete {folder} and "
-                "pull or import the model again."
+                f"{path} is not what came (its SHA-256 is {found[:12]}..., expected {file.sha256[:12]}...). Pull or import "
+                "the model again."
             )
 
 
@@ -224,9 +283,9 @@ def _check_path(path: str) -> None:
         raise WeightsCorrupt(f"A file is called {path!r}; expected plain names of letters, digits, '.', '_' and '-'.")
 
 
-def _listed(model: HubModel) -> Record:
+def _listed(model: HubModel, endpoint: str) -> Record:
     """What the hub has of a model now. Raises: Unavailable, WeightsCorrupt."""
-    base = f"{ENDPOINT}/api/models/{model.repository}"
+    base = f"{endpoint}/api/models/{model.repository}"
     try:
         revision = json.loads(fetch_bytes(f"{base}/revision/main", limit=SMALL))["sha"]
         rows = json.loads(fetch_bytes(f"{base}/tree/{revision}?recursive=true", limit=SMALL))
@@ -236,7 +295,7 @@ def _listed(model: HubModel) -> Record:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Unavailable(f"{base} gave no list of files that is understood here: {error!r}.") from error
     chosen = tuple(files[path] for path in wanted(list(files), model))
-    return Record(model.name, f"{ENDPOINT}/{model.repository}", revision, model.licence, chosen)
+    return Record(model.name, f"{endpoint}/{model.repository}", revision, model.licence, chosen)
 
 
 def _file_of(row: dict[str, Any]) -> HubFile:

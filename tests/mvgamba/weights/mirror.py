@@ -15,6 +15,9 @@ class Mirror:
         self.redirects: dict[str, str] = {}
         self.cut_after: list[int] = []
         """For each answer to come: bytes after which the connection is cut."""
+        self.hold_after: int | None = None
+        """Bytes of an answer after which it waits until `go_on` is set."""
+        self.go_on = threading.Event()
         self.ranges = True
         self.asked: list[str | None] = []
         """The header Range of every request so far."""
@@ -35,6 +38,7 @@ class Mirror:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.go_on.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
@@ -71,5 +75,9 @@ class Mirror:
         request.end_headers()
         if self.cut_after:
             body = body[: self.cut_after.pop(0)]
-        with contextlib.suppress(BrokenPipeError):  # a client that refuses what it is sent goes away
+        with contextlib.suppress(ConnectionError):  # a client that refuses what it is sent goes away
+            if self.hold_after is not None and len(body) > self.hold_after:
+                request.wfile.write(body[: self.hold_after])
+                self.go_on.wait(60.0)
+                body = body[self.hold_after :]
             request.wfile.write(body)

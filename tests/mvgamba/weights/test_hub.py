@@ -1,6 +1,5 @@
 """Models of many files, from a server on this machine that answers as the hub does."""
 
-import hashlib
 import json
 
 import pytest
@@ -12,9 +11,9 @@ from mvgamba.errors import Unavailable, WeightsCorrupt
 from mvgamba.weights import hub
 from mvgamba.weights.hub import HUB_MODELS, RECORD, pull_model, wanted
 from tests.mvgamba.multiview.mvdream.checkpoints import published_folder
+from tests.mvgamba.weights.hub_server import REVISION, answers
 from tests.mvgamba.weights.mirror import Mirror
 
-REVISION = "0123456789abcdef0123456789abcdef01234567"
 MODEL = HUB_MODELS["mvdream"]
 TREE = f"api/models/{MODEL.repository}/tree/{REVISION}?recursive=true"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -37,19 +36,8 @@ def mine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(folder, monkeypatch):
-    """The hub: large files by SHA-256, small ones by git's hash of a blob."""
-    files, rows = {}, []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        data, name = path.read_bytes(), path.relative_to(folder).as_posix()
-        files[f"{MODEL.repository}/resolve/{REVISION}/{name}"] = data
-        row = {"type": "file", "path": name, "size": len(data)}
-        row["oid"] = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        if name.endswith(".safetensors"):
-            row["lfs"] = {"oid": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 135}
-        rows.append(row)
-    rows.append({"type": "directory", "path": "unet", "oid": "0" * 40, "size": 0})
-    files[f"api/models/{MODEL.repository}/revision/main"] = json.dumps({"sha": REVISION}).encode()
-    files[TREE] = json.dumps(rows).encode()
+    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    files = answers(MODEL.repository, files)
     with Mirror(files) as mirror:
         monkeypatch.setattr(hub, "ENDPOINT", mirror.url("").rstrip("/"))
         yield mirror
@@ -143,6 +131,28 @@ def test_pickles_come_only_where_there_is_nothing_else_and_no_path_leads_out():
     with pytest.raises(WeightsCorrupt, match="expected plain names"):
         wanted([*base, "unet/.x.json"], MODEL)
     assert wanted([*base, "unet/../../x.json", "/x.json"], MODEL) == sorted(base)
+
+
+def test_what_is_damaged_is_fetched_anew_and_nothing_else(server, mine, folder):
+    pull_model(MODEL, mine, pause=0.0)
+    (mine / "mvdream" / UNET).write_bytes(b"?")
+    (mine / "mvdream" / "vae" / "config.json").unlink()
+    server.asked.clear()
+    pull_model(MODEL, mine, pause=0.0)
+    assert len(server.asked) == 2 and not list(mine.glob("*.partial"))
+    assert (mine / "mvdream" / UNET).read_bytes() == (folder / UNET).read_bytes()
+
+
+def test_a_damaged_model_from_a_folder_is_replaced_by_importing_it_again(server, mine, folder, capsys):
+    assert run(capsys, "import-generator", folder, "--accept-licence")[0] == 0
+    (mine / "mvdream" / UNET).write_bytes(b"?")
+    with pytest.raises(WeightsCorrupt, match="import the model again"):
+        pull_model(MODEL, mine)
+    assert server.asked == []  # the hub may have another one
+    assert run(capsys, "import-generator", folder)[0] == 0 and run(capsys, "verify", "mvdream")[0] == 0
+    (mine / "mvdream" / RECORD).unlink()  # as if a person had put it there
+    assert "is there already" in run(capsys, "import-generator", folder)[2]
+    assert (mine / "mvdream" / UNET).is_file()
 
 
 def test_a_folder_is_taken_in_after_its_keys_were_checked(folder, mine, capsys, tmp_path):

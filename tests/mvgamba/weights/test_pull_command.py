@@ -47,7 +47,8 @@ def test_pulled_weights_are_listed_whole_and_used(published, mine, capsys):
         "accepted-licences.json", "manifest.json", "ray-more.json", "ray-more.md", "ray-more.safetensors",
     ]  # fmt: skip
     assert run(capsys, "verify") == (0, "ray-more: whole\n", "")
-    (listed,) = [json.loads(line) for line in run(capsys, "list", "--json")[1].splitlines()]
+    listed, *models = [json.loads(line) for line in run(capsys, "list", "--json")[1].splitlines()]
+    assert [model["state"] for model in models] == ["absent", "absent"] and listed["state"] == "there"
     assert listed["is_default"] and listed["origin"] == "user" and listed["path"] == str(mine / "ray-more.safetensors")
     assert "CC-BY-4.0, used by default" in run(capsys, "list")[1]
     (mine / "ray-more.safetensors").write_bytes(b"?")
