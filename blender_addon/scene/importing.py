@@ -25,6 +25,8 @@ degrees would mark a quarter to half of the edges of real results (measured), 80
 FILE_MATRIX = "mvgamba_file_matrix"
 """Custom property of a mesh: from the world of its file, in Blender's axes, to the mesh as it was placed; 16 numbers, column by
 column. Welding has changed the vertices, so it cannot be found out later."""
+FILE_BOUNDS = "mvgamba_file_bounds"
+"""Custom property of a mesh: lowest and highest corner in the world of its file, in Blender's axes; 6 numbers."""
 _KINDS = (
     "objects",
     "meshes",
@@ -58,6 +60,7 @@ def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -
         with _all_or_nothing():
             mesh = _imported(context, path)
     mesh[FILE_MATRIX] = np.eye(4).reshape(-1).tolist()
+    mesh[FILE_BOUNDS] = np.concatenate(mesh_bounds(mesh)).tolist()
     _shade(mesh, smooth=shade_smooth)
     return mesh
 
@@ -101,8 +104,7 @@ def transform(mesh: bpy.types.Mesh, matrix: np.ndarray) -> None:
 
 def mesh_bounds(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest corner in the mesh's own axes, (3,) each; zeros for a mesh without vertices."""
-    points = mesh_data.positions(mesh).astype(np.float64)
-    return (points.min(axis=0), points.max(axis=0)) if len(points) else (np.zeros(3), np.zeros(3))
+    return mesh_data.bounds(mesh_data.positions(mesh))
 
 
 def _check_file(path: Path) -> None:

@@ -10,6 +10,15 @@ def positions(mesh: bpy.types.Mesh) -> np.ndarray:
     return _read(mesh, "position", "vector", mesh.vertices, "co", width=3, kind=np.float32).reshape(-1, 3)
 
 
+def bounds(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corner of (N, 3) points, (3,) float64 each; zeros when there are none."""
+    if not len(points):
+        return np.zeros(3), np.zeros(3)
+    # Column by column: along the first axis of such a narrow array numpy takes ten times as long.
+    low, high = zip(*((column.min(), column.max()) for column in points.T), strict=True)
+    return np.array(low, np.float64), np.array(high, np.float64)
+
+
 def corner_vertices(mesh: bpy.types.Mesh) -> np.ndarray:
     """(C,) int32, which vertex each corner of the faces is."""
     return _read(mesh, ".corner_vert", "value", mesh.loops, "vertex_index", width=1, kind=np.int32)
@@ -24,6 +33,8 @@ def material_indices(mesh: bpy.types.Mesh) -> np.ndarray:
 
 def loop_starts(mesh: bpy.types.Mesh) -> np.ndarray:
     """(F,) int32, the first corner of each face."""
+    if len(mesh.loops) == 3 * len(mesh.polygons):  # triangles only, and Blender gives the starts one by one
+        return np.arange(0, len(mesh.loops), 3, dtype=np.int32)
     values = np.empty(len(mesh.polygons), np.int32)
     mesh.polygons.foreach_get("loop_start", values)
     return values

@@ -24,15 +24,13 @@ from bpy.props import (
 )
 from mathutils import Matrix, Vector
 
-from ..core.axes import points_y_up_to_z_up
 from ..core.errors import AddonError
 from ..core.facts import ResultFacts
-from ..core.glb import read_positions
 from ..core.i18n import tr
 from ..core.jobs import JobRow
 from . import mesh_data
 from .classes import register_classes, unregister_classes
-from .importing import FILE_MATRIX
+from .importing import FILE_BOUNDS, FILE_MATRIX, mesh_bounds, transform
 
 MARK = "mvgamba"
 IDENTITY = tuple(float(i % 5 == 0) for i in range(16))
@@ -182,7 +180,8 @@ def remember(obj: bpy.types.Object, row: JobRow) -> None:
     else:
         result.group_id = request.request_id
         result.adjusted = IDENTITY
-        result.size_at_import = float(np.ptp(coordinates(obj.data) * np.array(obj.scale), axis=0).max())
+        low, high = mesh_bounds(obj.data)
+        result.size_at_import = float(((high - low) * np.abs(obj.scale)).max())
         _find_frame(obj, row)
     mark_mesh(obj.data, request.request_id, 0, adjusted(obj))
 
@@ -349,9 +348,13 @@ def coordinates(mesh: bpy.types.Mesh) -> np.ndarray:
 def _find_frame(obj: bpy.types.Object, row: JobRow) -> None:
     """How the file came to lie in the mesh, so that further variants can be laid the same way."""
     result, moved = obj.mvgamba, moved_since(row)
-    back = np.array(moved.inverted_safe())
-    points = _positions(row) @ back[:3, :3].T + back[:3, 3]
-    result.file_matrix = to_floats(_file_matrix(obj.data) @ moved)
+    total = file_matrix(obj.data) @ moved
+    result.file_matrix = to_floats(total)
+    if moved == Matrix.Identity(4):
+        result.file_low, result.file_high = _file_bounds(obj.data)
+        return
+    back = np.array(total.inverted_safe())
+    points = coordinates(obj.data) @ back[:3, :3].T + back[:3, 3]
     result.file_low, result.file_high = points.min(axis=0), points.max(axis=0)
 
 
@@ -359,20 +362,15 @@ def _join_frame(obj: bpy.types.Object, row: JobRow) -> None:
     """Lay the mesh that has replaced another exactly as that one, turns included."""
     if row.request.kind == "variation" and row.request.views:
         return  # views of the object as it stands: it lies in its own place already
-    points = _positions(row)
     # Since its first capture the source may have moved; where nobody knows how, only size and foot are the same.
     capture = row.request.capture
     is_capture = bool(row.request.views) and ("moved" in capture or not capture.get("anew"))
-    wanted = lay_matrix(obj, points.min(axis=0), points.max(axis=0), is_capture=is_capture, moved=moved_since(row))
-    delta = wanted @ _file_matrix(obj.data).inverted_safe()
+    wanted = lay_matrix(obj, *_file_bounds(obj.data), is_capture=is_capture, moved=moved_since(row))
     mesh = own_mesh(obj)
-    mesh.transform(delta, shape_keys=True)
-    if delta.is_negative:
-        mesh.flip_normals()
-    mesh.update()
+    transform(mesh, np.array(wanted @ file_matrix(mesh).inverted_safe()))
 
 
-def _file_matrix(mesh: bpy.types.Mesh) -> Matrix:
+def file_matrix(mesh: bpy.types.Mesh) -> Matrix:
     """From the file's own coordinates, in Blender's axes, to those of the mesh: importing and placing have noted it."""
     return from_floats(mesh[FILE_MATRIX])
 
@@ -408,10 +406,10 @@ def capture_move(obj: bpy.types.Object) -> np.ndarray:
     return np.array(obj.matrix_world @ adjusted(obj) @ from_floats(obj.mvgamba.file_matrix), dtype=np.float64)
 
 
-def _positions(row: JobRow) -> np.ndarray:
-    """(N, 3) of the row's file in Blender's axes."""
-    assert row.result_path is not None, "it was just placed"
-    return points_y_up_to_z_up(read_positions(row.result_path))
+def _file_bounds(mesh: bpy.types.Mesh) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest corner of the file that a mesh was just read from, in Blender's axes."""
+    low, high = np.array(mesh[FILE_BOUNDS]).reshape(2, 3)
+    return low, high
 
 
 def underside(low: np.ndarray, high: np.ndarray) -> Vector:
