@@ -62,6 +62,9 @@ _MORE_VIEWS = Button(
 _MADE = frozenset({"text", "image", "variation"})
 _NEW_SEED = Button(lambda: tr("New Seed"), "mvgamba.new_seed", _MADE, needs_job=True)
 _APPROVE = Button(lambda: tr("Approve Views"), "mvgamba.retry_with_review", _MADE, needs_job=True)
+_DOWNLOAD = Button(lambda: tr("Download"), "mvgamba.weights_download")
+_VERIFY = Button(lambda: tr("Verify"), "mvgamba.weights_verify")
+_WEIGHTS_FOLDER = Button(lambda: tr("Change Folder"), "mvgamba.change_weights_folder")
 _PLACE = Button(lambda: tr("Place Again"), "mvgamba.place_result", needs_job=True)
 
 
@@ -103,8 +106,8 @@ REMEDIES: dict[str, Remedy] = {
     "DISK_FULL": Remedy(lambda: tr("Disk is full"), (_FOLDER, _RETRY)),
     "OUT_OF_MEMORY": Remedy(lambda: tr("Not enough memory"), (_LOW_MEMORY, _UNLOAD)),
     "UNAVAILABLE": Remedy(lambda: tr("The backend cannot run what was asked for"), (_LOG,)),
-    "WEIGHTS_MISSING": Remedy(lambda: tr("Weights are missing"), (_PREFERENCES,)),
-    "WEIGHTS_CORRUPT": Remedy(lambda: tr("Weights are damaged"), (_PREFERENCES,)),
+    "WEIGHTS_MISSING": Remedy(lambda: tr("Weights are missing"), (_DOWNLOAD, _PREFERENCES)),
+    "WEIGHTS_CORRUPT": Remedy(lambda: tr("Weights are damaged"), (_VERIFY, _DOWNLOAD)),
     "NO_CUDA_DEVICE": Remedy(lambda: tr("No NVIDIA GPU was found"), (_REMOTE, _PREFERENCES)),
     "UNSUPPORTED_DEVICE": Remedy(lambda: tr("The GPU is not supported"), (_REMOTE, _PREFERENCES)),
     "DRIVER_TOO_OLD": Remedy(lambda: tr("The NVIDIA driver is too old"), (_REMOTE, _DIAGNOSTICS)),
@@ -144,6 +147,12 @@ REMEDIES: dict[str, Remedy] = {
     "SETUP_FAILED": Remedy(lambda: tr("Set-up failed"), (_SET_UP, _LOG)),
     "SETUP_CORRUPT": Remedy(lambda: tr("A package is damaged"), (_SET_UP, _LOG)),
     "UNINSTALL_FAILED": Remedy(lambda: tr("Not all of the backend was removed"), (_UNINSTALL,)),
+    # Its weights.
+    "LICENCE_NOT_ACCEPTED": Remedy(lambda: tr("Nothing comes before its licence is accepted"), (_DOWNLOAD,)),
+    "WEIGHTS_NOT_FETCHED": Remedy(lambda: tr("The weights were not fetched"), (_DOWNLOAD,)),
+    "WEIGHTS_REFUSED": Remedy(lambda: tr("These weights cannot be used"), (_PREFERENCES,)),
+    "WEIGHTS_FOLDER": Remedy(lambda: tr("The folder of the weights cannot be written to"), (_WEIGHTS_FOLDER,)),
+    "WEIGHTS_DISK_FULL": Remedy(lambda: tr("There is no room for the weights"), (_WEIGHTS_FOLDER,)),
     # The extension itself.
     "CLIENT_FAILED": Remedy(lambda: tr("The extension's own process has ended"), (_RETRY, _DIAGNOSTICS)),
     "DOWNLOAD_CORRUPT": Remedy(lambda: tr("The result arrived damaged"), shows_detail=False),

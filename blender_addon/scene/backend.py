@@ -11,6 +11,7 @@ from ..core.backend import BackendCommand, find_backend
 from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..core.remote import RemoteBackend, is_loopback, parse_address, remote_backend
+from ..core.weights import VARIABLE, WeightsProgram, find_program
 from .folders import ROOT_PACKAGE, user_folder
 
 DEFAULT_IDLE_MINUTES = 5
@@ -57,7 +58,24 @@ def local_command(context: bpy.types.Context) -> BackendCommand:
         arguments = ["--idle-exit", str(60 * own.idle_minutes), *arguments]
     if own.log_level == "DEBUG":
         arguments = ["--verbose", *arguments]
-    return BackendCommand(command, data_folder(context), log_path(), tuple(arguments), port=own.port)
+    weights = weights_folder(context)
+    environment = {VARIABLE: str(weights)} if weights is not None else None
+    return BackendCommand(command, data_folder(context), log_path(), tuple(arguments), environment, own.port)
+
+
+def weights_folder(context: bpy.types.Context) -> Path | None:
+    """Where the local backend keeps weights that do not come with it, as the preferences say; None for its usual place."""
+    own = own_preferences(context)
+    return Path(bpy.path.abspath(own.weights_folder)) if own is not None and own.weights_folder else None
+
+
+def weights_program(context: bpy.types.Context) -> WeightsProgram:
+    """What lists and fetches weights for the local backend. Looks at the disk.
+
+    Raises:
+        AddonError: BACKEND_NOT_INSTALLED, BACKEND_START_FAILED, VERSION_MISMATCH.
+    """
+    return find_program(local_command(context).command, weights_folder(context))
 
 
 def remote_command(context: bpy.types.Context) -> RemoteBackend:

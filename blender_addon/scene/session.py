@@ -33,6 +33,7 @@ from ..core.remote import RemoteBackend
 from ..core.request import JobRequest
 from ..core.setup import SetupRunner
 from ..core.shots import StageRender
+from ..core.weights_book import WeightsBook
 from ..core.word_book import WordBook
 from ..translations import current_catalog
 from .place import place_result
@@ -63,6 +64,7 @@ class Session:
         self.client = ClientProcess()
         self.words = WordBook(self._ask_for_words)
         self.setup = SetupRunner(self.run)
+        self.weights = WeightsBook(self.run, self.client.stop_run)
         self.backend_status = BackendStatus(BackendState.STOPPED)
         """How the backend of the last job (or of `start_backend`) was when it was looked at last."""
         self.finish_jobs = False
@@ -211,6 +213,7 @@ class Session:
         if made is not None and self.on_setup_done is not None:
             self.on_setup_done(made)
         changed = self.setup.take_change() or changed
+        changed = self.weights.take_change() or changed
         if changed and self.on_change is not None:
             self.on_change()
         if self.board.num_active or self.client.is_busy:

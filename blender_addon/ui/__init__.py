@@ -26,6 +26,7 @@ from . import (
     setup,
     surface,
     uninstall,
+    weights,
 )
 
 # In the order of the panels; what a panel hangs under comes before it.
@@ -46,6 +47,7 @@ MODULES = (
     history,
     uninstall,
     backend,
+    weights,
     setup,
     diagnostics,
     remedies,

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 
 import bpy
 from bpy.props import BoolProperty, EnumProperty, IntProperty, StringProperty
@@ -24,6 +25,10 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
 
     def _path_changed(self, _context: bpy.types.Context) -> None:
         check_backend()
+        forget_weights()
+
+    def _weights_changed(self, _context: bpy.types.Context) -> None:
+        forget_weights()
 
     def _level_changed(self, _context: bpy.types.Context) -> None:
         apply_log_level()
@@ -80,6 +85,12 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         name="Data Folder",
         description="Where the local backend keeps jobs and results, empty for the extension's own folder",
         subtype="DIR_PATH",
+    )
+    weights_folder: StringProperty(
+        name="Weights Folder",
+        description="Where downloaded weights are kept, empty for the backend's usual place",
+        subtype="DIR_PATH",
+        update=_weights_changed,
     )
     remote_address: StringProperty(
         name="Address",
@@ -152,10 +163,14 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         min=0,
         max=3650,
     )
+    show_weights: BoolProperty(
+        name="Weights", description="Show what the backend has learned, and what could be downloaded", default=False
+    )
     show_advanced: BoolProperty(name="Advanced", description="Show settings that are rarely needed", default=False)
 
     def draw(self, context: bpy.types.Context) -> None:
         from .backend import draw_status_box
+        from .weights import draw_weights
 
         layout = as_form(self.layout)
         layout.row().prop(self, "backend_mode", expand=True)
@@ -164,6 +179,10 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
         else:
             self._draw_remote(layout, context)
         draw_status_box(layout, context, with_uninstall=True)
+        if self.backend_mode == "LOCAL":
+            layout.prop(self, "show_weights")
+            if self.show_weights:
+                draw_weights(layout.column(), context)
         layout.prop(self, "finish_jobs")
         layout.prop(self, "keep_days")
         layout.prop(self, "use_drop")
@@ -186,7 +205,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
     def _draw_local(self, layout: bpy.types.UILayout) -> None:
         layout.prop(self, "backend_path")
         layout.label(text=backend_status(), icon="CHECKMARK" if _found is not None else "ERROR", translate=False)
-        for name in ("data_folder", "start_mode", "idle_minutes"):
+        for name in ("data_folder", "weights_folder", "start_mode", "idle_minutes"):
             layout.prop(self, name)
 
     def _draw_remote(self, layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
@@ -207,6 +226,8 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
 # Drawing must not look at the disk, so what was found is kept until the path changes.
 _found: tuple[str, ...] | None = None
 _has_token_variable = False
+on_other_weights: Callable[[], None] | None = None
+"""Called when the weights that are listed are not those of the backend any more."""
 
 
 def preferences(context: bpy.types.Context) -> MVGAMBA_AP_preferences | None:
@@ -220,6 +241,13 @@ def check_backend() -> None:
     own = preferences(bpy.context)
     _found = find_backend(bpy.path.abspath(own.backend_path) if own is not None and own.backend_path else "")
     _has_token_variable = bool(os.environ.get(TOKEN_VARIABLE))
+
+
+def forget_weights() -> None:
+    """They are those of another backend, or of another folder, from now on."""
+    session().weights.forget()
+    if on_other_weights is not None:
+        on_other_weights()
 
 
 def has_token_variable() -> bool:

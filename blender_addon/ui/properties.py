@@ -356,6 +356,10 @@ class MVGAMBA_PG_history_row(bpy.types.PropertyGroup):
     detail: StringProperty(name="Detail", description="When it was made, in UTC")
 
 
+class MVGAMBA_PG_weights_row(bpy.types.PropertyGroup):
+    """One kind of weights, by its name; what is known of it is kept elsewhere."""
+
+
 class MVGAMBA_PG_state(bpy.types.PropertyGroup):
     """What the panels show just now. Never saved: a state of yesterday would be a lie."""
 
@@ -364,6 +368,15 @@ class MVGAMBA_PG_state(bpy.types.PropertyGroup):
     )
     active_history: IntProperty(
         name="Active Result", description="Row of the history that is selected", min=0, options={"SKIP_SAVE"}
+    )
+    weights: CollectionProperty(
+        type=MVGAMBA_PG_weights_row,
+        name="Weights",
+        description="What the backend has learned, or could have",
+        options={"SKIP_SAVE"},
+    )
+    active_weights: IntProperty(
+        name="Active Weights", description="Row of the weights that is selected", min=0, options={"SKIP_SAVE"}
     )
     show_cameras: BoolProperty(
         name="Show Cameras",
@@ -386,7 +399,7 @@ class MVGAMBA_PG_state(bpy.types.PropertyGroup):
     )
 
 
-CLASSES = (MVGAMBA_PG_image, MVGAMBA_PG_settings, MVGAMBA_PG_history_row, MVGAMBA_PG_state)
+CLASSES = (MVGAMBA_PG_image, MVGAMBA_PG_settings, MVGAMBA_PG_history_row, MVGAMBA_PG_weights_row, MVGAMBA_PG_state)
 
 
 def register() -> None:

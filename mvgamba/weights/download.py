@@ -177,7 +177,7 @@ def _written(response: Any, partial: Path, mode: str) -> Any:
     with out:
         while True:
             try:
-                piece = response.read(CHUNK)
+                piece = response.read1(CHUNK)  # what has come, so that little is lost when somebody ends this process
             except (OSError, http.client.HTTPException) as error:
                 raise _Cut(str(error) or type(error).__name__) from error
             if not piece:

@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import re
 import threading
+import time
 from typing import Any
 
 
@@ -16,7 +17,7 @@ class Mirror:
         self.cut_after: list[int] = []
         """For each answer to come: bytes after which the connection is cut."""
         self.hold_after: int | None = None
-        """Bytes of an answer after which it waits until `go_on` is set."""
+        """Bytes of an answer after which it waits until `go_on` is set; the second half of them comes late enough to be told of."""
         self.go_on = threading.Event()
         self.ranges = True
         self.asked: list[str | None] = []
@@ -77,7 +78,10 @@ class Mirror:
             body = body[: self.cut_after.pop(0)]
         with contextlib.suppress(ConnectionError):  # a client that refuses what it is sent goes away
             if self.hold_after is not None and len(body) > self.hold_after:
-                request.wfile.write(body[: self.hold_after])
+                half = self.hold_after // 2
+                request.wfile.write(body[:half])
+                time.sleep(0.4)
+                request.wfile.write(body[half : self.hold_after])
                 self.go_on.wait(60.0)
                 body = body[self.hold_after :]
             request.wfile.write(body)

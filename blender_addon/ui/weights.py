@@ -1,0 +1,494 @@
+"""The weights of the backend: what there is, what could be had, and the buttons that fetch, check and take in."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import bpy
+from bpy.props import BoolProperty, StringProperty
+
+from ..core.errors import AddonError, sentence
+from ..core.i18n import tr
+from ..core.jobs import wait_until
+from ..core.weights import WeightsEntry, WeightsState, plain_name, size_text
+from ..core.weights_book import WeightsBook
+from ..scene.backend import check_online_access, own_preferences, weights_program
+from ..scene.classes import register_classes, unregister_classes
+from ..scene.session import session
+from . import preferences, uninstall
+from .acting import attempt
+from .backend import current_status, draw_buttons, is_remote_chosen
+from .preferences import is_backend_found
+from .redraw import tag_panels
+from .sidebar import Sidebar
+from .wrapped import draw_text
+
+FIRST_READ = 1.5
+"""Seconds after the start, so that the start does not wait."""
+TIMEOUT = 7200.0
+"""Seconds that a script waits for the end of a download."""
+
+_ICONS = {
+    WeightsState.PACKAGE: "PACKAGE",
+    WeightsState.THERE: "CHECKMARK",
+    WeightsState.PARTIAL: "SORTTIME",
+    WeightsState.DAMAGED: "ERROR",
+    WeightsState.ABSENT: "IMPORT",
+}
+"""Different in shape, not only in colour."""
+
+
+def book() -> WeightsBook:
+    return session().weights
+
+
+def obstacle(context: bpy.types.Context) -> str:
+    """Why nothing can be done with weights just now; empty when it can. Only reads what is in memory."""
+    if is_remote_chosen(context):
+        text = tr("The weights are on {host}: whoever runs the backend there downloads them")
+        return text.format(host=own_preferences(context).remote_address or "?")
+    if not is_backend_found():
+        return tr("Backend is not installed")
+    if uninstall.is_uninstalling():
+        return tr("The backend is being uninstalled")
+    if session().setup.is_running:
+        return tr("A set-up is running")
+    work = book().work
+    if work is not None:
+        return {
+            "download": tr("Weights are being downloaded"),
+            "verify": tr("Weights are being checked"),
+            "import": tr("Weights are being taken in"),
+        }[work.kind]
+    return ""
+
+
+def selected(context: bpy.types.Context) -> WeightsEntry | None:
+    """Those that are selected in the list."""
+    state = context.window_manager.mvgamba
+    index = state.active_weights
+    return book().find(state.weights[index].name) if index < len(state.weights) else None
+
+
+def wanted_name(context: bpy.types.Context, request_id: str) -> str:
+    """Which weights a click is about: those that a failed job missed, as far as its error names them, else those that are selected."""
+    row = session().board.find(request_id)
+    if row is not None:
+        chosen = row.request.options.generator
+        names = [entry.name for entry in book().entries]
+        named = [name for name in names if name in row.message]
+        if found := [*([chosen] if chosen in names else []), *named]:
+            return str(found[0])
+    entry = selected(context)
+    if entry is not None and (entry.can_download or not request_id):
+        return entry.name
+    return next((each.name for each in book().entries if each.can_download and _is_lacking(each)), "")
+
+
+def _is_lacking(entry: WeightsEntry) -> bool:
+    return entry.state not in (WeightsState.PACKAGE, WeightsState.THERE)
+
+
+# ---------------------------------------------------------------- drawing
+
+
+class MVGAMBA_UL_weights(bpy.types.UIList):
+    """What the backend has learned, or could have."""
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_property, _index) -> None:
+        entry = book().find(item.name)
+        if entry is None:
+            layout.label(text=item.name, translate=False)
+            return
+        row = layout.row()
+        row.label(text=entry.name, icon=_ICONS[entry.state], translate=False)
+        side = row.row()
+        side.alignment = "RIGHT"
+        side.label(text=row_text(entry), translate=False)
+
+
+def row_text(entry: WeightsEntry) -> str:
+    """How they stand, in the list: what is being done with them comes first."""
+    work = book().work
+    if work is not None and work.name == entry.name:
+        return work.text
+    checked = book().checked(entry.name)
+    if checked is not None and checked.is_whole:
+        return tr("{size}, whole").format(size=entry.state_text) if entry.state is WeightsState.THERE else tr("Whole")
+    return entry.state_text
+
+
+def draw_weights(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """The list, what is known of those that are selected, and the buttons."""
+    if is_remote_chosen(context):
+        draw_text(layout, obstacle(context), icon="INFO")
+        return
+    state, work = context.window_manager.mvgamba, book().work
+    row = layout.row()
+    row.template_list("MVGAMBA_UL_weights", "", state, "weights", state, "active_weights", rows=4)
+    row.column().operator("mvgamba.weights_refresh", text="", icon="FILE_REFRESH")
+    entry = selected(context)
+    if entry is not None:
+        column = layout.column(align=True)
+        for line in facts(entry):
+            draw_text(column, line)
+        checked = book().checked(entry.name)
+        if checked is not None and not checked.is_whole:
+            draw_text(layout, checked.said, icon="ERROR")
+    elif not book().is_read:
+        draw_text(layout, tr("Not read yet"), icon="INFO")
+    if work is not None:
+        title = f"{work.name}: {work.text}" if work.name else work.text
+        layout.progress(factor=work.fraction, text=title)
+    row = layout.row(align=True)
+    if work is not None:
+        row.operator("mvgamba.weights_pause", text=tr("Pause") if work.kind == "download" else tr("Stop"))
+    else:
+        row.operator("mvgamba.weights_download", text=download_label(entry))
+    row.operator("mvgamba.weights_verify")
+    row = layout.row(align=True)
+    row.operator("mvgamba.weights_import")
+    row.operator("mvgamba.weights_import_folder")
+    if book().error is not None:
+        draw_text(layout, sentence(book().error.reason, book().error.message), icon="ERROR")
+        draw_buttons(layout, book().error.reason)
+    elif book().note:
+        draw_text(layout, book().note, icon="INFO")
+
+
+def facts(entry: WeightsEntry) -> list[str]:
+    """What a person should know before downloading."""
+    lines = [entry.purpose or entry.about, tr("Licence: {licence}").format(licence=entry.licence)]
+    if _is_lacking(entry) and entry.size:
+        lines.append(tr("Size: about {size}").format(size=size_text(entry.size)))
+    if entry.is_default:
+        lines.append(tr("Used unless others are named"))
+    return lines
+
+
+def download_label(entry: WeightsEntry | None) -> str:
+    match entry.state if entry is not None else None:
+        case WeightsState.PARTIAL:
+            return tr("Go On")
+        case WeightsState.DAMAGED:
+            return tr("Download Again")
+        case _:
+            return tr("Download")
+
+
+class MVGAMBA_PT_weights(Sidebar, bpy.types.Panel):
+    bl_idname = "MVGAMBA_PT_weights"
+    bl_order = 0
+    bl_label = "Weights"
+    bl_parent_id = "MVGAMBA_PT_backend"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context: bpy.types.Context) -> None:
+        draw_weights(self.layout, context)
+
+
+def generator_note(context: bpy.types.Context, name: str) -> str:
+    """Why a generator cannot be used, as the backend that runs says it, else as far as its weights tell; empty when it can."""
+    status = current_status(context)
+    generators = status.info.generators if status.is_answering and status.info is not None else ()
+    told = next((generator for generator in generators if generator.name == name), None)
+    if told is not None:
+        return "" if told.is_available else told.why_not
+    entry = book().find(name)
+    if is_remote_chosen(context) or entry is None or not _is_lacking(entry):
+        return ""
+    return tr("The weights of {name} are not there").format(name=name)
+
+
+# ---------------------------------------------------------------- operators
+
+
+class _WeightsOperator(bpy.types.Operator):
+    bl_options = {"INTERNAL"}
+
+    request_id: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        why = obstacle(context)
+        if why:
+            cls.poll_message_set(why)
+        return not why
+
+    def begin(self, action: Callable[[], None]) -> set[str]:
+        """Do it, and where no timer fires wait for its end. What goes wrong is said, and stays in the panel."""
+
+        def act() -> None:
+            try:
+                action()
+            except AddonError as error:
+                book().fail(error)
+                raise
+            finally:
+                session().start_timer()
+                tag_panels()
+            if bpy.app.background:
+                wait_until(lambda: session().pump(place=False), lambda: not book().is_busy, timeout=TIMEOUT)
+                if book().error is not None:
+                    raise book().error
+
+        return attempt(self, act)
+
+
+class MVGAMBA_OT_weights_refresh(_WeightsOperator):
+    bl_idname = "mvgamba.weights_refresh"
+    bl_label = "Refresh"
+    bl_description = "Read the list of weights again"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return self.begin(lambda: book().refresh(weights_program(context)))
+
+
+class MVGAMBA_OT_weights_download(_WeightsOperator):
+    bl_idname = "mvgamba.weights_download"
+    bl_label = "Download"
+    bl_description = "Fetch these weights, or what is missing of them, after their licence and size were shown"
+
+    name: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
+    accept: BoolProperty(
+        name="I Accept the Licence",
+        description="Agree to the licence of these weights",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        self.name = self.name or wanted_name(context, self.request_id)
+        if attempt(self, self._require) != {"FINISHED"}:
+            return {"CANCELLED"}
+        entry = book().find(self.name)
+        self.accept = entry is not None and entry.is_accepted
+        return context.window_manager.invoke_props_dialog(self, width=420, confirm_text=tr("Download"))
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        entry = book().find(self.name)
+        if entry is not None:
+            column = self.layout.column(align=True)
+            column.label(text=entry.name, translate=False)
+            for line in download_question(entry):
+                draw_text(column, line)
+        self.layout.prop(self, "accept")
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        self.name = self.name or wanted_name(context, self.request_id)
+        return self.begin(lambda: self._fetch(context))
+
+    def _fetch(self, context: bpy.types.Context) -> None:
+        entry = self._require()
+        if not self.accept and not entry.is_accepted:
+            raise AddonError("LICENCE_NOT_ACCEPTED", entry.licence)
+        book().download(weights_program(context), entry.name)
+
+    def _require(self) -> WeightsEntry:
+        """Raises: AddonError, when there is nothing to ask about."""
+        entry = book().find(self.name)
+        if entry is None:
+            raise AddonError("WEIGHTS_NOT_FETCHED", tr("choose some in the list of weights"))
+        if entry.state is WeightsState.PACKAGE:
+            raise AddonError("WEIGHTS_NOT_FETCHED", tr("{name} come with the backend").format(name=entry.name))
+        if not entry.can_download:
+            text = tr("{name} are published nowhere: import the file from somebody who has it")
+            raise AddonError("WEIGHTS_NOT_FETCHED", text.format(name=entry.name))
+        check_online_access()
+        return entry
+
+
+def download_question(entry: WeightsEntry) -> list[str]:
+    """What a person agrees to."""
+    lines = [*facts(entry)]
+    if entry.fetched and entry.state is WeightsState.PARTIAL:
+        lines.append(tr("{size} are there already").format(size=size_text(entry.fetched)))
+    lines.append(tr("Kept in {folder}").format(folder=Path(entry.path).parent))
+    return lines
+
+
+class MVGAMBA_OT_weights_pause(bpy.types.Operator):
+    bl_idname = "mvgamba.weights_pause"
+    bl_label = "Pause"
+    bl_description = "End what is being done with weights; what was fetched is kept, and Download goes on with it"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, _context: bpy.types.Context) -> bool:
+        work = book().work
+        if work is None or work.is_stopping:
+            cls.poll_message_set(tr("Nothing is being done with weights"))
+            return False
+        return True
+
+    def execute(self, _context: bpy.types.Context) -> set[str]:
+        book().stop()
+        return {"FINISHED"}
+
+
+class MVGAMBA_OT_weights_verify(_WeightsOperator):
+    bl_idname = "mvgamba.weights_verify"
+    bl_label = "Verify"
+    bl_description = "Read all weights through and find out which are damaged"
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return self.begin(lambda: book().verify(weights_program(context)))
+
+
+class MVGAMBA_OT_weights_import(_WeightsOperator):
+    bl_idname = "mvgamba.weights_import"
+    bl_label = "Import File"
+    bl_description = "Check a file of weights and keep a copy of it for the backend, without any network"
+
+    filepath: StringProperty(subtype="FILE_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    filter_glob: StringProperty(default="*.safetensors;*.pth;*.pt", options={"HIDDEN"})
+    licence: StringProperty(name="Licence", description="What the weights may be used for", default="unknown")
+    is_default: BoolProperty(
+        name="Use by Default", description="Use them before those that come with the backend", default=False
+    )
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return self.begin(lambda: self._take_in(context))
+
+    def _take_in(self, context: bpy.types.Context) -> None:
+        path = Path(bpy.path.abspath(self.filepath))
+        if not path.is_file():
+            raise AddonError("WEIGHTS_REFUSED", tr("{path} is not a file").format(path=path))
+        program, licence = weights_program(context), self.licence or "unknown"
+        book().take_in(program, path, unused_name(path), licence, is_default=self.is_default)
+
+
+def unused_name(path: Path) -> str:
+    """What weights of a file are called, so that none that are whole are replaced."""
+    return plain_name(path.stem, [entry.name for entry in book().entries if entry.state is not WeightsState.DAMAGED])
+
+
+class MVGAMBA_OT_weights_import_folder(_WeightsOperator):
+    bl_idname = "mvgamba.weights_import_folder"
+    bl_label = "Import Folder"
+    bl_description = (
+        "Check a folder of MVDream or ImageDream and keep a copy of it for the backend, without any network"
+    )
+
+    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+    accept: BoolProperty(
+        name="I Accept the Licence",
+        description="Agree to the licence of these weights",
+        default=False,
+        options={"SKIP_SAVE"},
+    )
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def draw(self, _context: bpy.types.Context) -> None:
+        self.layout.prop(self, "accept")
+        for entry in book().entries:
+            if entry.kind == "generator" and entry.can_download:
+                self.layout.label(text=f"{entry.name}: {entry.licence}", translate=False)
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        return self.begin(lambda: self._take_in(context))
+
+    def _take_in(self, context: bpy.types.Context) -> None:
+        path = Path(bpy.path.abspath(self.directory))
+        if not self.directory or not path.is_dir():
+            raise AddonError("WEIGHTS_REFUSED", tr("{path} is not a folder").format(path=self.directory))
+        if not self.accept:
+            raise AddonError("LICENCE_NOT_ACCEPTED")
+        book().take_in(weights_program(context), path, "", "", is_default=False)
+
+
+class MVGAMBA_OT_change_weights_folder(bpy.types.Operator):
+    bl_idname = "mvgamba.change_weights_folder"
+    bl_label = "Change Folder"
+    bl_description = "Choose another folder for downloaded weights; those in the old one stay there"
+    bl_options = {"INTERNAL"}
+
+    request_id: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
+    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        own = own_preferences(context)
+        if own is None or not self.directory:
+            return {"CANCELLED"}
+        own.weights_folder = self.directory
+        return {"FINISHED"}
+
+
+# ---------------------------------------------------------------- keeping the list up
+
+
+def show_weights() -> None:
+    """Bring the list up to what was read. Main thread, not while drawing."""
+    state = bpy.context.window_manager.mvgamba
+    names = [entry.name for entry in book().entries]
+    if [row.name for row in state.weights] == names:
+        return
+    entry = selected(bpy.context)
+    state.weights.clear()
+    for name in names:
+        state.weights.add().name = name
+    chosen = entry.name if entry is not None else ""
+    state.active_weights = names.index(chosen) if chosen in names else 0
+
+
+def _read() -> None:
+    if not obstacle(bpy.context):
+        try:
+            book().refresh(weights_program(bpy.context))
+        except AddonError as error:
+            book().fail(error)
+    session().start_timer()
+
+
+def _read_soon() -> None:
+    """Not where no timer fires: scripts ask for the list."""
+    if not bpy.app.background and not bpy.app.timers.is_registered(_read):
+        bpy.app.timers.register(_read, first_interval=FIRST_READ, persistent=True)
+
+
+@bpy.app.handlers.persistent
+def _on_load(*_: object) -> None:
+    # What belongs to the window manager may go with the file.
+    show_weights()
+
+
+CLASSES = (
+    MVGAMBA_UL_weights,
+    MVGAMBA_OT_weights_refresh,
+    MVGAMBA_OT_weights_download,
+    MVGAMBA_OT_weights_pause,
+    MVGAMBA_OT_weights_verify,
+    MVGAMBA_OT_weights_import,
+    MVGAMBA_OT_weights_import_folder,
+    MVGAMBA_OT_change_weights_folder,
+    MVGAMBA_PT_weights,
+)
+
+
+def register() -> None:
+    register_classes(CLASSES)
+    preferences.on_other_weights = _read_soon
+    book().on_list = show_weights
+    bpy.app.handlers.load_post.append(_on_load)
+    _read_soon()
+
+
+def unregister() -> None:
+    if bpy.app.timers.is_registered(_read):
+        bpy.app.timers.unregister(_read)
+    bpy.app.handlers.load_post.remove(_on_load)
+    preferences.on_other_weights = None
+    book().on_list = None
+    unregister_classes(CLASSES)
