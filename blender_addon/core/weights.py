@@ -76,6 +76,8 @@ class WeightsEntry:
     """Whether the licence was accepted before."""
     is_default: bool
     path: str
+    missing: tuple[str, ...] = ()
+    """Python packages that the backend's environment lacks for them."""
 
     @property
     def purpose(self) -> str:
@@ -356,6 +358,7 @@ def _entry(event: dict[str, Any]) -> WeightsEntry:
             is_accepted=event["is_accepted"],
             is_default=event["is_default"],
             path=event["path"],
+            missing=tuple(event["missing"]),
         )
     except (KeyError, ValueError) as error:
         text = tr("this backend is too old to have its weights changed from here ({said})")

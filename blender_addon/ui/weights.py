@@ -160,6 +160,9 @@ def facts(entry: WeightsEntry) -> list[str]:
     lines = [entry.purpose or entry.about, tr("Licence: {licence}").format(licence=entry.licence)]
     if _is_lacking(entry) and entry.size:
         lines.append(tr("Size: about {size}").format(size=size_text(entry.size)))
+    if entry.missing:
+        text = tr("Also needs {names}: install mvgamba[multiview] as Package (Preferences > Advanced)")
+        lines.append(text.format(names=", ".join(entry.missing)))
     if entry.is_default:
         lines.append(tr("Used unless others are named"))
     return lines

@@ -97,6 +97,8 @@ def _list(args: argparse.Namespace) -> int:
             mark = ", used by default" if standing.is_default else ""
             print(f"{standing.name}  ({standing.kind} {standing.model}, {_state(standing)}, {standing.licence}{mark})")
             print(f"  {standing.about}\n  {standing.path}")
+            if standing.missing:
+                print(f"  needs {' and '.join(standing.missing)}: pip install mvgamba[multiview]")
     return 0
 
 

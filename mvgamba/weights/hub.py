@@ -29,6 +29,9 @@ RECORD = "mvgamba-files.json"
 SMALL = 32 << 20
 """Bytes up to which a file may come without a SHA-256, read in one go."""
 
+LIBRARIES = ("diffusers", "transformers", "accelerate")
+"""What runs these models beside the package itself: `pip install mvgamba[multiview]`."""
+
 _COMMON = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
 _HEX = re.compile(r"[0-9a-f]{40}")
 

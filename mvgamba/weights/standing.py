@@ -1,5 +1,6 @@
 """How all the weights stand that can be used here or had: with the package, pulled, cut short, damaged, not there."""
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -7,7 +8,7 @@ from typing import Literal
 from mvgamba.errors import WeightsCorrupt, WeightsMissing
 from mvgamba.weights import Weights, default, known
 from mvgamba.weights.download import partial_of
-from mvgamba.weights.hub import HUB_MODELS, HubModel, arriving_folder_of, folder_of, read_record
+from mvgamba.weights.hub import HUB_MODELS, LIBRARIES, HubModel, arriving_folder_of, folder_of, read_record
 from mvgamba.weights.user import has_accepted
 
 State = Literal["package", "there", "partial", "damaged", "absent"]
@@ -37,6 +38,8 @@ class Standing:
     is_default: bool = False
     is_users: bool = True
     revision: str | None = None
+    missing: tuple[str, ...] = ()
+    """Packages without which it cannot be used here."""
 
     @property
     def is_there(self) -> bool:
@@ -102,4 +105,5 @@ def _of_model(model: HubModel, user_folder: Path) -> Standing:
         can_pull=True,
         is_accepted=has_accepted(model, user_folder),
         revision=revision,
+        missing=tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is None),
     )

@@ -115,8 +115,11 @@ def test_the_log_level_is_that_of_the_preferences(addon, preferences):
 def test_the_preferences_draw_in_both_modes(addon, preferences, ui):
     for mode in ("LOCAL", "REMOTE"):
         preferences.backend_mode, preferences.remote_address, preferences.show_advanced = mode, "gpu.lan", True
+        preferences.show_weights = True
         calls: list = []
-        values = {name: getattr(preferences, name) for name in ("backend_mode", "show_advanced", "remote_tls")}
+        values = {
+            name: getattr(preferences, name) for name in ("backend_mode", "show_advanced", "show_weights", "remote_tls")
+        }
         panel = type("Panel", (), {**values, "layout": LayoutRecorder(calls), "bl_rna": preferences.bl_rna})()
         cls = type(preferences)
         for name in ("_draw_local", "_draw_remote"):
@@ -124,7 +127,8 @@ def test_the_preferences_draw_in_both_modes(addon, preferences, ui):
         cls.draw(panel, bpy.context)
         shown = [arguments[1] for name, arguments, _ in calls if name == "prop"]
         assert ("remote_token" in shown) == (mode == "REMOTE") and ("backend_path" in shown) == (mode == "LOCAL")
-    preferences.show_advanced = False
+        assert ("mvgamba.weights_download" in operators(calls)) == (mode == "LOCAL")
+    preferences.show_advanced = preferences.show_weights = False
 
 
 def test_the_token_is_hidden_in_the_preferences(addon, preferences):

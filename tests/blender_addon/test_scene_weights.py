@@ -1,5 +1,6 @@
 """The weights in the panel: listed, downloaded, paused, checked and taken in by the real program beside the backend."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -91,6 +92,12 @@ def test_the_list_shows_what_there_is_and_what_it_is_for(page):
     calls = []
     page.ui.MVGAMBA_PT_weights.draw(SimpleNamespace(layout=LayoutRecorder(calls)), bpy.context)
     assert "mvgamba.weights_import_folder" in operators(calls)
+
+
+def test_packages_that_the_backend_lacks_are_named_before_anything_comes(page):
+    entry = dataclasses.replace(page.book.find("mvdream"), missing=("diffusers", "accelerate"))
+    assert any("Also needs diffusers, accelerate" in line for line in page.ui.download_question(entry))
+    assert not any("Also needs" in line for line in page.ui.facts(page.book.find("starter-cpu")))
 
 
 def test_weights_are_downloaded_after_their_licence_was_accepted(addon, page, hub):

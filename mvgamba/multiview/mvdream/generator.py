@@ -30,6 +30,7 @@ from mvgamba.multiview.mvdream.plain_background import cut_out
 from mvgamba.multiview.protocol import GeneratedViews, GeneratorSettings, Preview, ViewsRequest
 from mvgamba.progress import CancelToken
 from mvgamba.types import Cameras, PosedViews, SourceImage
+from mvgamba.weights.hub import LIBRARIES
 
 if TYPE_CHECKING:
     from mvgamba.multiview.mvdream.pipeline import MVDreamPipeline
@@ -41,7 +42,6 @@ DISTANCE = 2.53
 NUM_VIEWS = 4
 BACKGROUND = 1.0
 """White, in front of which prompt images and starting views are put."""
-LIBRARIES = ("diffusers", "transformers", "accelerate")
 
 
 @dataclass(frozen=True)

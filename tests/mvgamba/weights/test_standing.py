@@ -84,6 +84,11 @@ def test_lists_say_what_is_damaged_as_far_as_it_shows_and_verify_says_the_rest(s
     assert error["reason"] == "INVALID_INPUT" and "There are:" in error["message"]
 
 
+def test_a_model_says_which_packages_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr("mvgamba.weights.standing.LIBRARIES", ("json", "no_such_package"))
+    assert stands(tmp_path).missing == ("no_such_package",)
+
+
 def test_a_file_that_was_cut_counts_what_lies_there(tmp_path):
     sha256 = "0123456789ab" + "0" * 52
     entry = {"name": "more", "kind": "reconstructor", "model": "ray", "file": "more.safetensors", "sha256": sha256}
