@@ -150,6 +150,9 @@ class WeightsBook:
 
     def _begin(self, work: WeightsWork, program: WeightsProgram, function: Callable[..., bool], *rest: Any) -> None:
         assert self.work is None
+        if program != self._program:
+            self.forget()
+        self._program = program
         self._number = self._run(
             function,
             program,
@@ -179,7 +182,7 @@ class WeightsBook:
             wrong = [one.name for one in self._checked.values() if not one.is_whole]
             text = tr("Damaged: {names}") if wrong else tr("All bytes are as they should be")
             self.note = text.format(names=", ".join(wrong))
-        if program == self._program or self._program is None:
+        if program == self._program:  # else the list is another one meanwhile
             try:
                 self.refresh(program)
             except AddonError as failed:

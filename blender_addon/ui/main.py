@@ -17,12 +17,12 @@ from ..scene.pictures import check_picture, write_picture
 from ..scene.session import session
 from ..scene.subject import captured_objects
 from ..scene.target import replacing_obstacle
-from .backend import draw_buttons, draw_hint, draw_status, hint
+from .backend import draw_hint, draw_status, hint
 from .backend import obstacle as backend_obstacle
 from .images import draw_images, edited_image
 from .setup import FormPanel, draw_first_run, needs_first_run
 from .sidebar import Sidebar, as_form
-from .weights import generator_note
+from .weights import draw_generator_note
 from .wrapped import draw_text
 
 log = logging.getLogger(__name__)
@@ -295,10 +295,7 @@ class MVGAMBA_PT_advanced(FormPanel, bpy.types.Panel):
         layout = as_form(self.layout)
         settings = context.scene.mvgamba
         layout.prop(settings, "generator")
-        note = generator_note(context, settings.generator)
-        if note:
-            draw_text(layout, note, icon="INFO")
-            draw_buttons(layout, "WEIGHTS_MISSING")
+        draw_generator_note(layout, context, settings.generator)
         layout.prop(settings, "negative_prompt", text=tr("Avoid"), translate=False)  # the whole name would be cut off
         for name in ("candidates", "steps", "guidance", "use_recall"):
             layout.prop(settings, name)

@@ -43,6 +43,7 @@ class MVGAMBA_AP_preferences(bpy.types.AddonPreferences):
             ("LOCAL", "Local", "A backend on this machine, started when it is needed"),
             ("REMOTE", "Remote", "A backend that somebody runs on another machine"),
         ),
+        update=_weights_changed,
     )
     backend_path: StringProperty(
         name="Program",

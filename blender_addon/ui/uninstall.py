@@ -11,7 +11,7 @@ from ..core.i18n import tr
 from ..core.jobs import wait_until
 from ..core.setup import is_set_up_by_us
 from ..core.uninstall import installed_size, uninstall
-from ..scene.backend import data_folder, own_preferences, setup_folder
+from ..scene.backend import data_folder, own_preferences, setup_folder, weights_folder
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.session import session
 from .acting import attempt
@@ -93,7 +93,8 @@ def begin(context: bpy.types.Context, *, wait: bool) -> None:
         AddonError: CLIENT_FAILED, FOLDER_NOT_WRITABLE; with `wait` UNINSTALL_FAILED.
     """
     global _is_running, _error
-    folder, keep = setup_folder(context), (api.jobs_folder(), data_folder(context))
+    folder, weights = setup_folder(context), weights_folder(context)
+    keep = (api.jobs_folder(), data_folder(context), *([weights] if weights is not None else []))
     session().run(uninstall, folder, keep, on_answer=lambda _none, error: _ended(folder, error))
     _is_running, _error = True, None
     if wait:

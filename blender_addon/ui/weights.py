@@ -41,8 +41,8 @@ def book() -> WeightsBook:
     return session().weights
 
 
-def obstacle(context: bpy.types.Context) -> str:
-    """Why nothing can be done with weights just now; empty when it can. Only reads what is in memory."""
+def reading_obstacle(context: bpy.types.Context) -> str:
+    """Why the list cannot be read just now; empty when it can. Only reads what is in memory."""
     if is_remote_chosen(context):
         text = tr("The weights are on {host}: whoever runs the backend there downloads them")
         return text.format(host=own_preferences(context).remote_address or "?")
@@ -52,14 +52,19 @@ def obstacle(context: bpy.types.Context) -> str:
         return tr("The backend is being uninstalled")
     if session().setup.is_running:
         return tr("A set-up is running")
-    work = book().work
-    if work is not None:
+    return ""
+
+
+def obstacle(context: bpy.types.Context) -> str:
+    """Why nothing can be done with weights just now; empty when it can. Only reads what is in memory."""
+    why, work = reading_obstacle(context), book().work
+    if not why and work is not None:
         return {
             "download": tr("Weights are being downloaded"),
             "verify": tr("Weights are being checked"),
             "import": tr("Weights are being taken in"),
         }[work.kind]
-    return ""
+    return why
 
 
 def selected(context: bpy.types.Context) -> WeightsEntry | None:
@@ -120,7 +125,7 @@ def row_text(entry: WeightsEntry) -> str:
 def draw_weights(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
     """The list, what is known of those that are selected, and the buttons."""
     if is_remote_chosen(context):
-        draw_text(layout, obstacle(context), icon="INFO")
+        draw_text(layout, reading_obstacle(context), icon="INFO")
         return
     state, work = context.window_manager.mvgamba, book().work
     row = layout.row()
@@ -190,16 +195,27 @@ class MVGAMBA_PT_weights(Sidebar, bpy.types.Panel):
 
 
 def generator_note(context: bpy.types.Context, name: str) -> str:
-    """Why a generator cannot be used, as the backend that runs says it, else as far as its weights tell; empty when it can."""
+    """Why a generator cannot be used, as far as its weights or the backend that runs tell; empty when it can."""
+    if lacks_weights(context, name):
+        return tr("The weights of {name} are not there").format(name=name)
     status = current_status(context)
     generators = status.info.generators if status.is_answering and status.info is not None else ()
-    told = next((generator for generator in generators if generator.name == name), None)
-    if told is not None:
-        return "" if told.is_available else told.why_not
+    return next((each.why_not for each in generators if each.name == name and not each.is_available), "")
+
+
+def lacks_weights(context: bpy.types.Context, name: str) -> bool:
+    """Whether a generator of the local backend waits for weights that can be had."""
     entry = book().find(name)
-    if is_remote_chosen(context) or entry is None or not _is_lacking(entry):
-        return ""
-    return tr("The weights of {name} are not there").format(name=name)
+    return not is_remote_chosen(context) and entry is not None and _is_lacking(entry)
+
+
+def draw_generator_note(layout: bpy.types.UILayout, context: bpy.types.Context, name: str) -> None:
+    """The note with the button that helps; nothing when the generator can be used."""
+    note = generator_note(context, name)
+    if note:
+        draw_text(layout, note, icon="INFO")
+    if lacks_weights(context, name):
+        layout.operator("mvgamba.weights_download").name = name
 
 
 # ---------------------------------------------------------------- operators
@@ -241,6 +257,13 @@ class MVGAMBA_OT_weights_refresh(_WeightsOperator):
     bl_idname = "mvgamba.weights_refresh"
     bl_label = "Refresh"
     bl_description = "Read the list of weights again"
+
+    @classmethod
+    def poll(cls, context: bpy.types.Context) -> bool:
+        why = reading_obstacle(context)
+        if why:
+            cls.poll_message_set(why)
+        return not why
 
     def execute(self, context: bpy.types.Context) -> set[str]:
         return self.begin(lambda: book().refresh(weights_program(context)))
@@ -447,7 +470,7 @@ def show_weights() -> None:
 
 
 def _read() -> None:
-    if not obstacle(bpy.context):
+    if not reading_obstacle(bpy.context):
         try:
             book().refresh(weights_program(bpy.context))
         except AddonError as error:

@@ -37,9 +37,10 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 def hub(addon, preferences, monkeypatch):
     """A mirror of the hub that the client's process, started anew, has been told of."""
     with Mirror(answers("ashawkey/mvdream-sd2.1-diffusers", FILES)) as mirror:
-        addon.session().client.close()
+        addon.session().client.close()  # `preferences` has stopped the backend
         monkeypatch.setenv("HF_ENDPOINT", mirror.url(""))
         yield mirror
+        addon.session().stop_backend()
         addon.session().client.close()
 
 
@@ -186,6 +187,20 @@ def test_a_folder_that_cannot_be_written_to_has_a_sentence_and_a_button(page, tm
     assert (page.folder / "mvdream").is_dir()
 
 
+def test_another_folder_while_something_comes_is_another_list(addon, page, hub, tmp_path):
+    held(addon, page, hub)
+    own().weights_folder = str(tmp_path / "other")
+    assert page.book.entries == () and page.book.work.kind == "download"
+    assert bpy.ops.mvgamba.weights_refresh.poll() and not bpy.ops.mvgamba.weights_verify.poll()
+    program = addon.module("scene.backend").weights_program(bpy.context)
+    page.book.refresh(program)
+    assert wait(addon, lambda: page.book.is_read)
+    bpy.ops.mvgamba.weights_pause()
+    assert wait(addon, lambda: not page.book.is_busy)
+    assert page.book.find("mvdream").path == str(tmp_path / "other" / "mvdream"), "not the list of the folder before"
+    assert list((page.folder / "mvdream.partial").iterdir()), "what came stays"
+
+
 def test_a_backend_without_the_program_says_so(addon, page, tmp_path):
     backend = tmp_path / "mvgamba-backend"
     backend.write_text("#!/bin/sh\n")
@@ -220,5 +235,23 @@ def test_a_job_that_lacks_weights_has_buttons_for_them(addon, page, make, ui):
 def test_a_generator_without_weights_says_so_where_it_is_chosen(page, scene):
     assert page.ui.generator_note(bpy.context, "mvdream") == "The weights of mvdream are not there"
     assert page.ui.generator_note(bpy.context, "AUTO") == page.ui.generator_note(bpy.context, "starter-cpu") == ""
+    assert operators(drawn(page.ui.draw_generator_note, bpy.context, "mvdream")) == ["mvgamba.weights_download"]
     bpy.ops.mvgamba.weights_download(name="mvdream", accept=True)
-    assert page.ui.generator_note(bpy.context, "mvdream") == ""
+    assert drawn(page.ui.draw_generator_note, bpy.context, "mvdream") == []
+
+
+@pytest.mark.slow
+def test_a_service_that_runs_takes_up_what_was_downloaded(addon, page):
+    if page.book.find("mvdream").missing:
+        pytest.skip("the backend's environment lacks the packages of MVDream")
+    own().backend_arguments = ""  # the real pipeline
+    addon.session().start_backend(addon.module("scene.backend").local_command(bpy.context))
+    status = addon.module("ui.backend").current_status
+    assert wait(addon, lambda: status(bpy.context).info is not None and status(bpy.context).info.is_ready, timeout=120)
+    told = next(each for each in status(bpy.context).info.generators if each.name == "mvdream")
+    assert not told.is_available and "needs its published weights" in told.why_not
+    assert "Weights: starter" in status(bpy.context).lines
+    bpy.ops.mvgamba.weights_download(name="mvdream", accept=True)
+    assert wait(addon, lambda: page.ui.generator_note(bpy.context, "mvdream") == "", timeout=60)
+    assert not page.ui.lacks_weights(bpy.context, "mvdream")
+    assert any(line.startswith("Weights: ") and "mvdream" in line for line in status(bpy.context).lines)
