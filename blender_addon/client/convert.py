@@ -122,6 +122,7 @@ def options_to_proto(options: JobOptions) -> pb.Options:
         device=options.device,
         variants=options.variants,
         review_views=options.review_views,
+        memory_mib=options.memory_mib,
         multiview=pb.MultiviewOptions(
             generator=options.generator,
             candidates=options.candidates,

@@ -78,6 +78,10 @@ class BackendStatus:
     def is_busy(self) -> bool:
         return self.info is not None and self.info.num_running > 0
 
+    def lacks(self, device: str) -> bool:
+        """Whether jobs for this device are known to be refused."""
+        return self.info is not None and self.info.lacks(device)
+
     @property
     def is_answering(self) -> bool:
         return self.state in (BackendState.LOADING, BackendState.READY)

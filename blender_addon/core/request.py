@@ -156,6 +156,21 @@ class JobOptions:
     """Whether views may begin from an object that the generator remembers; else from noise."""
     distil_steps: int = 0
     """Of score distillation, for words and pictures; 0 leaves it out, 150 is usual and takes minutes."""
+    memory_mib: int | None = None
+    """That the job may hold at most, of main memory and as much again on a CUDA device; None for what is free. It costs settings, see
+    `backend/README.md`."""
+
+
+MEMORY_MIB = {"LOW": 2048, "NORMAL": 4096, "HIGH": 8192}
+"""Budgets by the words of the panel. With eight pictures of 448 px and textures of 4096 px, all qualities fit into 4 GiB and a standard job with a
+texture of 2048 px into 2 (measured: `tests/benchmarks/results/memory.json`); 16 pictures of 1024 px at high quality are planned with 7."""
+
+
+def memory_word(memory_mib: int | None) -> str:
+    """The panel's word for a budget: AUTO for none, else the largest that is not above it, at least LOW."""
+    if memory_mib is None:
+        return "AUTO"
+    return max((mib, word) for word, mib in MEMORY_MIB.items() if mib <= max(memory_mib, MEMORY_MIB["LOW"]))[1]
 
 
 RUN = uuid.uuid4().hex

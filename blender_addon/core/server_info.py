@@ -57,6 +57,13 @@ class ServerInfo:
     packages: tuple[tuple[str, str], ...] = ()
     """Names and versions, such as torch."""
 
+    def lacks(self, device: str) -> bool:
+        """Whether jobs for this device (`JobOptions.device`) are refused there, as far as that is known."""
+        if not self.devices or device in ("", "auto"):
+            return False
+        ids = [known.id for known in self.devices]
+        return not any(known.startswith("cuda") for known in ids) if device == "cuda" else device not in ids
+
 
 @dataclass(frozen=True)
 class KnownWord:

@@ -120,6 +120,9 @@ class Session:
         self._selection[request.request_id] = _selected()
         self._tools |= _running_tools()  # they let a click through to the button, so they will not mind a result
         row = self.board.add(request, render)
+        device = request.options.device
+        if self.backend_status.lacks(device):
+            row.log_lines.append(tr("The backend has no device {device}").format(device=device))
         self._sent[row.id] = message
         self.start_timer()
         return row

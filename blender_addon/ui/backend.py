@@ -90,6 +90,9 @@ def hint(context: bpy.types.Context) -> str:
             return tr("The backend is loading, jobs start after that")
         case BackendState.UNREACHABLE | BackendState.WRONG_VERSION | BackendState.FAILED:
             return status.text
+    device = context.scene.mvgamba.device
+    if status.lacks(device):
+        return tr("The backend has no device {device}, choose another one under Advanced").format(device=device)
     return ""
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import AddonError
-from ..core.request import ImageInput, JobRequest, TextInput, VariationInput
+from ..core.request import ImageInput, JobRequest, TextInput, VariationInput, memory_word
 from ..scene.pictures import load_picture
 
 SIDES = ("FRONT", "RIGHT", "BACK", "LEFT")
@@ -42,6 +42,8 @@ def load_request(settings: bpy.types.PropertyGroup, request: JobRequest, *, seed
     )
     settings.use_recall, settings.use_distil = options.recall, options.distil_steps > 0
     settings.review_views = options.review_views
+    settings.memory = memory_word(options.memory_mib)
+    settings.device = "" if options.device == "auto" else options.device
     for name, key in (("capture_views", "views"), ("capture_size", "image_size")):
         _choose(settings, name, str(request.capture.get(key, "")))
     for name, key in (("capture_azimuth", "azimuth"), ("capture_margin", "margin"), ("capture_depth", "depth")):

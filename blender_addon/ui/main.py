@@ -287,27 +287,32 @@ class MVGAMBA_PT_advanced(FormPanel, bpy.types.Panel):
     bl_order = 5
     bl_label = "Advanced"
 
-    @classmethod
-    def poll(cls, context: bpy.types.Context) -> bool:
-        return context.scene.mvgamba.source != "CAPTURE" and super().poll(context)
-
     def draw(self, context: bpy.types.Context) -> None:
         layout = as_form(self.layout)
         settings = context.scene.mvgamba
-        layout.prop(settings, "generator")
-        draw_generator_note(layout, context, settings.generator)
-        layout.prop(settings, "negative_prompt", text=tr("Avoid"), translate=False)  # the whole name would be cut off
-        for name in ("candidates", "steps", "guidance", "use_recall"):
-            layout.prop(settings, name)
-        row = layout.row()
-        row.enabled = not settings.review_views  # a review ends before there is anything to distil
-        row.prop(settings, "use_distil")
-        if settings.source == "IMAGE":
-            row = layout.row(align=True, heading=tr("Elevation"))
-            row.prop(settings, "use_elevation", text="")
-            sub = row.row(align=True)
-            sub.active = settings.use_elevation
-            sub.prop(settings, "elevation", text="")
+        if settings.source != "CAPTURE":
+            draw_making_views(layout, context)
+        layout.prop(settings, "memory")
+        layout.prop(settings, "device_choice")
+
+
+def draw_making_views(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    """How views are made of words and pictures."""
+    settings = context.scene.mvgamba
+    layout.prop(settings, "generator")
+    draw_generator_note(layout, context, settings.generator)
+    layout.prop(settings, "negative_prompt", text=tr("Avoid"), translate=False)  # the whole name would be cut off
+    for name in ("candidates", "steps", "guidance", "use_recall"):
+        layout.prop(settings, name)
+    row = layout.row()
+    row.enabled = not settings.review_views  # a review ends before there is anything to distil
+    row.prop(settings, "use_distil")
+    if settings.source == "IMAGE":
+        row = layout.row(align=True, heading=tr("Elevation"))
+        row.prop(settings, "use_elevation", text="")
+        sub = row.row(align=True)
+        sub.active = settings.use_elevation
+        sub.prop(settings, "elevation", text="")
 
 
 def draw_made_up(layout: bpy.types.UILayout, context: bpy.types.Context, source: str) -> None:

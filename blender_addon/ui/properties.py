@@ -13,11 +13,13 @@ from bpy.props import (
     StringProperty,
 )
 
-from ..core.request import JobOptions
+from ..core.i18n import tr
+from ..core.request import MEMORY_MIB, JobOptions
 from ..scene.capture import CaptureSettings
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.session import session
 from . import rig_overlay
+from .backend import current_status
 
 DISTIL_STEPS = 150
 """That are usual."""
@@ -36,6 +38,32 @@ def _prompt_changed(settings: "MVGAMBA_PG_settings", _context: bpy.types.Context
 
 def _complete_prompt(_settings: "MVGAMBA_PG_settings", _context: bpy.types.Context, edit_text: str) -> list[str]:
     return session().words.completions(edit_text)
+
+
+_kept: dict[str, str] = {}
+"""Texts of items by themselves: Blender does not keep those that it is given."""
+
+
+def _device_items(settings: "MVGAMBA_PG_settings", context: bpy.types.Context) -> list[tuple[str, str, str, int]]:
+    """Any, then the devices of the backend as it says, and last the chosen one where it does not say it."""
+    info = current_status(context).info
+    devices = info.devices if info is not None else ()
+    rows = [("AUTO", tr("Auto"), tr("Whichever the backend takes"))]
+    rows += [(device.id, device.id, device.name) for device in devices]
+    if settings.device and all(device.id != settings.device for device in devices):
+        unknown = tr("The backend does not have it") if devices else tr("The backend has not said whether it has it")
+        rows.append((settings.device, settings.device, unknown))
+    return [(*(_kept.setdefault(text, text) for text in row), k) for k, row in enumerate(rows)]
+
+
+def _chosen_device(settings: "MVGAMBA_PG_settings") -> int:
+    names = [name for name, *_ in _device_items(settings, bpy.context)]
+    return names.index(settings.device or "AUTO")
+
+
+def _choose_device(settings: "MVGAMBA_PG_settings", value: int) -> None:
+    name = _device_items(settings, bpy.context)[value][0]
+    settings.device = "" if name == "AUTO" else name
 
 
 class MVGAMBA_PG_image(bpy.types.PropertyGroup):
@@ -303,6 +331,27 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
         name="Distill",
         description="Pull the shape to what the model takes it for before it is refined, which takes minutes",
     )
+    memory: EnumProperty(
+        name="Memory Limit",
+        description="How much memory a job may hold. What does not fit is made coarser, and its row says how",
+        items=(
+            ("AUTO", "Auto", "What is free when the job begins"),
+            ("LOW", "Low", "At most 2 GiB: enough for Standard with a texture of 2048 px"),
+            ("NORMAL", "Medium", "At most 4 GiB: enough for any quality with pictures of 448 px"),
+            ("HIGH", "High", "At most 8 GiB: enough for everything that can be chosen here"),
+        ),
+    )
+    device: StringProperty(
+        name="Device Name", description="What the backend calls the device, such as cuda:1; empty for any", maxlen=64
+    )
+    device_choice: EnumProperty(
+        name="Device",
+        description="Where a job is computed, of what the running backend has",
+        items=_device_items,
+        get=_chosen_device,
+        set=_choose_device,
+        options={"SKIP_SAVE"},
+    )
     review_views: BoolProperty(
         name="Review Views",
         description="Stop after the views, to look at them and change them before they become a mesh",
@@ -345,6 +394,8 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
             steps=self.steps or None,
             guidance=self.guidance or None,
             recall=self.use_recall,
+            memory_mib=MEMORY_MIB.get(self.memory),
+            device=self.device or "auto",
             distil_steps=DISTIL_STEPS if self.use_distil and self.source != "CAPTURE" and not self.review_views else 0,
         )
 

@@ -6,6 +6,7 @@ import bpy
 
 from .. import api
 from ..core.jobs import JobRow
+from ..core.request import MEMORY_MIB
 from ..scene.classes import register_classes, unregister_classes
 from .acting import RowOperator
 from .backend import draw_buttons
@@ -24,13 +25,28 @@ class _FailedJob(RowOperator):
         raise NotImplementedError
 
 
+class MVGAMBA_OT_retry_any_device(_FailedJob):
+    bl_idname = "mvgamba.retry_any_device"
+    bl_label = "Retry On Any Device"
+    bl_description = "Send the job again to whichever device the backend takes"
+
+    def changes(self, row: JobRow) -> dict[str, object]:
+        return {"device": "auto"}
+
+
 class MVGAMBA_OT_retry_low_memory(_FailedJob):
     bl_idname = "mvgamba.retry_low_memory"
     bl_label = "Retry Low Memory"
-    bl_description = "Send the job again as a draft with a small texture and one variant, which needs least memory"
+    bl_description = "Send the job again as a draft with a small texture, one variant and the Low memory limit"
 
     def changes(self, row: JobRow) -> dict[str, object]:
-        return {"quality": "draft", "texture_size": min(row.request.options.texture_size, 1024), "variants": 1}
+        options, low = row.request.options, MEMORY_MIB["LOW"]
+        return {
+            "quality": "draft",
+            "texture_size": min(options.texture_size, 1024),
+            "variants": 1,
+            "memory_mib": min(options.memory_mib or low, low),
+        }
 
 
 class MVGAMBA_OT_new_seed(_FailedJob):
@@ -53,10 +69,12 @@ class MVGAMBA_OT_retry_with_review(_FailedJob):
 
 def draw_remedies(layout: bpy.types.UILayout, row: JobRow) -> None:
     """The buttons of a job that failed."""
+    if row.reason == "UNAVAILABLE" and row.request.options.device != "auto":
+        layout.operator("mvgamba.retry_any_device").request_id = row.id
     draw_buttons(layout, row.reason or "INTERNAL", kind=row.request.kind, request_id=row.id)
 
 
-CLASSES = (MVGAMBA_OT_retry_low_memory, MVGAMBA_OT_new_seed, MVGAMBA_OT_retry_with_review)
+CLASSES = (MVGAMBA_OT_retry_any_device, MVGAMBA_OT_retry_low_memory, MVGAMBA_OT_new_seed, MVGAMBA_OT_retry_with_review)
 
 
 def register() -> None:

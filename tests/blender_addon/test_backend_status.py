@@ -202,3 +202,18 @@ def test_versions_are_ordered_as_numbers():
     assert version_key("") < version_key("0")
     check_version("0.1.0", ("v1", "v2"))
     check_version("12.3.4rc1", ("v1",))
+
+
+@pytest.mark.parametrize(
+    ("device", "lacks"),
+    [("auto", False), ("", False), ("cpu", False), ("cuda:0", False), ("cuda", False), ("cuda:1", True), ("tpu", True)],
+)
+def test_a_device_is_known_to_be_missing_only_where_the_backend_has_said_what_it_has(device, lacks):
+    info = ServerInfo(True, (), (), devices=(DeviceInfo("cpu", "CPU", 0, 0), DeviceInfo("cuda:0", "H200", 0, 0)))
+    assert BackendStatus(BackendState.READY, info=info).lacks(device) is lacks
+    assert not BackendStatus(BackendState.STARTING).lacks(device)
+    assert not BackendStatus(BackendState.LOADING, info=ServerInfo(False, (), ())).lacks(device)
+
+
+def test_cuda_is_missing_where_there_is_only_a_processor():
+    assert ServerInfo(True, (), (), devices=(DeviceInfo("cpu", "CPU", 0, 0),)).lacks("cuda")

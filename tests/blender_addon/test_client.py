@@ -181,10 +181,14 @@ def test_words_arrive_with_all_that_was_set(client, servicer):
         "candidates": 2,
         "steps": 7,
         "guidance": 0.0,
+        "device": "cuda:1",
+        "memory_mib": 2048,
     }
     spec = sent(client, servicer, TextInput("a bärrel", "rust"), **options)
     assert spec.text == pb.TextSource(prompt="a bärrel", negative_prompt="rust")
     assert (spec.options.variants, spec.options.review_views) == (3, True)
+    assert (spec.options.device, spec.options.memory_mib) == ("cuda:1", 2048)
+    assert not sent(client, servicer, TextInput("a barrel")).options.HasField("memory_mib")
     expected = pb.MultiviewOptions(generator="starter", candidates=2, steps=7, guidance=0.0)
     assert spec.options.multiview == expected and expected.HasField("guidance")
     assert servicer.blobs == {}

@@ -17,7 +17,9 @@ from blender_addon.core.request import (
     VariationInput,
 )
 
-OPTIONS = JobOptions("high", 41, refine=False, variants=3, generator="starter", steps=12, guidance=2.5)
+OPTIONS = JobOptions(
+    "high", 41, refine=False, variants=3, generator="starter", steps=12, guidance=2.5, device="cuda:1", memory_mib=2048
+)
 TARGET = Target("Szene ☃", "/props/fass.blend", ("Faß", "Deckel"), (7, 8), location=(1.0, -2.5, 0.25), size=0.9)
 
 
@@ -99,3 +101,10 @@ def test_weights_are_told_with_the_beginning_of_their_hash(tmp_path):
     path = tmp_path / "facts.json"
     path.write_text(json.dumps({"results": [row, {"reconstructor_weights": None, "weights_sha256": {}}]}))
     assert [facts.weights for facts in read_facts(path)] == ["starter-cpu abababababab, own", ""]
+
+
+def test_a_record_from_before_there_were_budgets_loads():
+    record = json.loads(request().settings_json())
+    del record["options"]["memory_mib"], record["options"]["device"]
+    options = request_from_record(record).options
+    assert (options.memory_mib, options.device, options.seed) == (None, "auto", 41)

@@ -10,6 +10,7 @@ import pytest
 
 from blender_addon.core.errors import AddonError
 from blender_addon.core.request import (
+    MEMORY_MIB,
     CapturedView,
     ImageInput,
     JobOptions,
@@ -19,6 +20,7 @@ from blender_addon.core.request import (
     TextInput,
     VariationInput,
     approved_request,
+    memory_word,
     views_from_transforms,
 )
 
@@ -109,3 +111,12 @@ def test_an_approved_review_is_a_capture_with_the_same_options(tmp_path):
     assert approved.options == dataclasses.replace(options, variants=1, review_views=False, seed=6)
     assert approved.request_id != request.request_id
     assert json.loads(approved.settings_json())["capture"]["source"]["prompt"] == "a barrel"
+
+
+@pytest.mark.parametrize(
+    ("memory_mib", "word"),
+    [(None, "AUTO"), (2048, "LOW"), (4096, "NORMAL"), (8192, "HIGH"), (500, "LOW"), (4095, "LOW"), (64_000, "HIGH")],
+)
+def test_a_budget_of_memory_has_a_word_that_takes_no_more(memory_mib, word):
+    assert memory_word(memory_mib) == word
+    assert MEMORY_MIB.get(memory_word(MEMORY_MIB.get(word))) == MEMORY_MIB.get(word)

@@ -43,7 +43,7 @@ def test_every_way_a_job_fails_has_its_sentence_and_its_buttons(addon, preferenc
 def test_the_buttons_of_a_failed_job_send_it_again_changed(addon, preferences, make):
     row = end_of(addon, make("#fail:EMPTY_RECONSTRUCTION", quality="high", texture_size=2048, variants=2, seed=5))
     expected = {
-        "retry_low_memory": {"quality": "draft", "texture_size": 1024, "variants": 1, "seed": 5},
+        "retry_low_memory": {"quality": "draft", "texture_size": 1024, "variants": 1, "seed": 5, "memory_mib": 2048},
         "retry_with_review": {"quality": "high", "review_views": True},
         "retry": {"quality": "high", "texture_size": 2048, "seed": 5},
     }
