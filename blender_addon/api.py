@@ -130,6 +130,12 @@ def _capture_notes(taken: Capture) -> list[str]:
         notes.append(
             tr("Not captured, because volumes have no surface: {names}").format(names=", ".join(taken.left_out))
         )
+    if taken.lost_images:
+        notes.append(
+            tr("These images have lost their file and are captured in pink: {names}").format(
+                names=", ".join(taken.lost_images)
+            )
+        )
     warning = few_cameras_warning(len(taken.views))
     return [*notes, warning] if warning else notes
 

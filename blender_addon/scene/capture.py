@@ -18,6 +18,7 @@ from ..core.request import CapturedView
 from ..core.shots import Shot, StageRender
 from . import take_shots
 from .own_cameras import own_cameras
+from .shown_images import show_images, would_lose_paint
 from .stage import Shading, Stage, StageSettings, Surroundings
 from .subject import BoundingSphere, bounding_sphere, evaluated_parts, left_out, parts_where
 from .temporary import temporary_datablocks
@@ -62,6 +63,8 @@ class Capture:
     """One for each view."""
     render: StageRender | None = None
     """What takes the pictures, if they are not there yet."""
+    lost_images: tuple[str, ...] = ()
+    """Names of images of its materials that have lost their file."""
 
 
 def capture(
@@ -161,13 +164,19 @@ def _take(
             _surroundings(context, objects, settings, created),
             created,
         )
+        lost = show_images(created)
+        if lost:
+            log.warning("images without a file: %s", ", ".join(lost))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             shots = stage.shots(rig, folder)
-            render = _write(stage, shots, folder) if apart else None
+            render = _write(stage, shots, folder) if apart or would_lose_paint() else None
             if render is None:
                 for shot in shots:
                     take_shots.take_shot(dataclasses.asdict(shot))
+            elif not apart:
+                render.run(report=lambda _: None, should_stop=lambda: False)
+                render = None
         except OSError as error:
             reason = "DISK_FULL" if error.errno == errno.ENOSPC else "FOLDER_NOT_WRITABLE"
             raise AddonError(reason, f"{folder}: {error.strerror or error}") from error
@@ -177,13 +186,12 @@ def _take(
     log.info("captured %d views of %d px in %.1f s%s", len(rig), settings.image_size, seconds, " to do" * apart)
     if skipped:
         log.warning("not captured: %s", ", ".join(skipped))
-    return Capture(_views(rig, shots, settings.image_size), sphere, seconds, skipped, rig, render)
+    return Capture(_views(rig, shots, settings.image_size), sphere, seconds, skipped, rig, render, lost)
 
 
 def _write(stage: Stage, shots: tuple[Shot, ...], folder: Path) -> StageRender:
     """Put the stage on the disk, with all that its materials need."""
     render = StageRender(blender_command(), folder / "stage.blend", folder / "shots.json", shots)
-    stage.pack_unsaved_images()
     for scene in stage.scenes:
         for layer in scene.view_layers:
             layer.update()  # Blender 5.2 crashes where it writes a new scene whose layers were never looked at

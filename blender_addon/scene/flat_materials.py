@@ -6,7 +6,6 @@ for metal.
 """
 
 import enum
-from collections.abc import Callable
 
 import bpy
 
@@ -51,21 +50,6 @@ class FlatMaterials:
             else:
                 self._materials[key] = self._plain(material.name, tuple(material.diffuse_color))
         return self._materials[key]
-
-    def replace_images(self, twin_of: Callable[[bpy.types.Image], bpy.types.Image | None]) -> None:
-        """Let the copies show other images, where `twin_of` gives one."""
-        twins: dict[bpy.types.Image, bpy.types.Image | None] = {}
-        trees = [material.node_tree for material in self._materials.values() if material.node_tree is not None]
-        for node in (node for tree in [*trees, *self._groups.values()] for node in tree.nodes):
-            image = getattr(node, "image", None)
-            if image is None:
-                continue
-            if image not in twins:
-                twins[image] = twin_of(image)
-                if twins[image] is not None:
-                    self._created.append(twins[image])
-            if twins[image] is not None:
-                node.image = twins[image]
 
     def _plain(self, name: str, color: tuple[float, ...]) -> bpy.types.Material:
         material = bpy.data.materials.new(name)

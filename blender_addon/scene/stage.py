@@ -94,10 +94,6 @@ class Stage:
         """What is to be taken into `folder`: for each camera the picture, then its depth."""
         return tuple(shot for k, camera in enumerate(cameras) for shot in self._shots_of(camera, folder, k))
 
-    def pack_unsaved_images(self) -> None:
-        """Put what was painted and not saved into the stage, so that it can be rendered from the disk."""
-        self._materials.replace_images(_packed_twin)
-
     def _shots_of(self, camera: CaptureCamera, folder: Path, number: int) -> list[Shot]:
         scale = self._scale
         center = scale * (self._sphere.center - self._offset)
@@ -251,18 +247,3 @@ def _set_output(scene: bpy.types.Scene, file_format: str) -> None:
         settings.color_depth, settings.compression = "8", 15
     else:
         settings.color_depth, settings.exr_codec = "32", "ZIP"
-
-
-def _packed_twin(image: bpy.types.Image) -> bpy.types.Image | None:
-    """A copy with the pixels of the moment, where those on the disk are older."""
-    if not image.is_dirty or not image.has_data or image.source == "TILED":
-        return None
-    width, height = image.size
-    twin = bpy.data.images.new(image.name, width, height, alpha=True, float_buffer=image.is_float)
-    twin.colorspace_settings.name = image.colorspace_settings.name
-    twin.alpha_mode = image.alpha_mode
-    pixels = np.empty(4 * width * height, dtype=np.float32)
-    image.pixels.foreach_get(pixels)
-    twin.pixels.foreach_set(pixels)
-    twin.pack()
-    return twin

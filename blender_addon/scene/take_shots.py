@@ -66,6 +66,8 @@ def main(stage: str, shots: str) -> None:
         os.nice(5)  # the user's Blender goes first
     with bpy.data.libraries.load(stage) as (source, target):
         target.scenes = source.scenes
+    # Whatever scene is rendered, Blender renders it at the frame of the one that is open.
+    bpy.context.scene.frame_current = target.scenes[0].frame_current
     for number, shot in enumerate(json.loads(Path(shots).read_text(encoding="utf-8")), start=1):
         take_shot(shot)
         sys.stdout.write(f"\nMVGAMBA SHOT {number}\n")
