@@ -28,6 +28,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "placing": {"limit": 300},
     "captured": {"limit": 300, "pipeline": "real"},
     "clipboard": {"limit": 240},
+    "keymap": {"limit": 240},
     "languages": {"limit": 240},
     "stall": {"limit": 900 if LONG else 500, "options": {"seconds": 300 if LONG else 40}},
     "soaking": {"limit": 420 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
@@ -140,6 +141,17 @@ def test_a_picture_on_the_clipboard_becomes_the_input(release: Release, outcomes
     assert report["pasted"] == {"size": [64, 64], "colors": report["copied"]}
     assert report["sent"] == report["pasted"] and report["state"] == "placed"
     assert report["opened"] == report["pasted"], "it is not in the saved file"
+
+
+def test_a_key_that_a_person_gives_sends_a_job(release: Release, outcomes: Outcomes) -> None:
+    report = outcomes(release, "keymap").report
+    free, ours = [["mvgamba.generate", "NONE"]], [["mvgamba.generate", "J"]]
+    assert report["fresh"] == {"addon": free, "user": free} and report["rows_without_a_key"] == 0
+    assert report["sent"] == {"label": "a keyed barrel", "state": "placed"}
+    assert report["disabled"] == [{"addon": [], "user": []}] * 2
+    assert report["enabled"] == [{"addon": free, "user": ours if report["kept"] else free}] * 2
+    if release.version != "4.3":  # which forgets the keys of what is disabled
+        assert report["kept"] and report["again"] == "placed"
 
 
 def test_jobs_run_while_blender_goes_on(release: Release, outcomes: Outcomes, note: Note) -> None:
