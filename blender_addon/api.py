@@ -355,6 +355,16 @@ def place_entry(entry: HistoryEntry, *, context: bpy.types.Context | None = None
         AddonError: PLACE_FAILED.
     """
     context = context or bpy.context
+    return session().place(context, row_of(entry, context=context))
+
+
+def row_of(entry: HistoryEntry, *, context: bpy.types.Context | None = None) -> JobRow:
+    """A result of the history as a row that is to be placed in the open scene, and that no list shows.
+
+    Raises:
+        AddonError: PLACE_FAILED.
+    """
+    context = context or bpy.context
     try:
         request = entry.request()
     except (ValueError, OSError) as error:
@@ -369,7 +379,7 @@ def place_entry(entry: HistoryEntry, *, context: bpy.types.Context | None = None
         shade_smooth=then.shade_smooth,
         collection_name=then.collection_name if then.collection_name in bpy.data.collections else "",
     )
-    row = JobRow(
+    return JobRow(
         dataclasses.replace(request, target=target),
         JobState.READY,
         job_id=entry.job_id,
@@ -377,7 +387,6 @@ def place_entry(entry: HistoryEntry, *, context: bpy.types.Context | None = None
         more_result_paths=entry.meshes[1:],
         facts=entry.facts(),
     )
-    return session().place(context, row)
 
 
 def views_of(obj: bpy.types.Object) -> tuple[Path, ...]:

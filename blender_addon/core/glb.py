@@ -42,6 +42,18 @@ def read_positions(path: Path) -> np.ndarray:
         raise AddonError("PLACE_FAILED", f"{path.name} holds no mesh: {error}") from error
 
 
+def count_triangles(path: Path) -> int:
+    """How many triangles a GLB holds; 0 when that cannot be told. Reads its head only."""
+    try:
+        with path.open("rb") as file:
+            length, kind = struct.unpack("<12xII", file.read(20))
+            document = json.loads(file.read(length)) if kind == _JSON else {}
+        primitives = [primitive for mesh in document["meshes"] for primitive in mesh["primitives"]]
+        return sum(int(document["accessors"][primitive["indices"]]["count"]) // 3 for primitive in primitives)
+    except DAMAGED:
+        return 0
+
+
 def chunks(data: bytes) -> tuple[dict[str, Any], bytes, int]:
     """The JSON of a GLB, its binary part, and where that begins. Raises: one of DAMAGED."""
     magic, _version, _length = struct.unpack_from("<III", data)

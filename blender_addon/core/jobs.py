@@ -221,12 +221,14 @@ class JobRow:
     """What the server wanted the person to know, such as a word that it did not understand."""
     note: str = ""
     """Why a finished result waits, e.g. for Edit Mode to end."""
+    key: str = ""
+    """Identity of a row that is not the job of its request but places the result of that once more."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     _stage_began: float = field(default=0.0, repr=False)
 
     @property
     def id(self) -> str:
-        return self.request.request_id
+        return self.key or self.request.request_id
 
     @property
     def is_active(self) -> bool:

@@ -106,6 +106,16 @@ def mesh_arrays(path: Path) -> MeshArrays:
     return read_mesh(path)
 
 
+def is_prepared(path: Path) -> bool:
+    """Whether what was prepared is still of that file. Quick: only its head is read."""
+    try:
+        with prepared_path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            table = json.loads(archive["table"].tobytes())
+        return bool(table["form"] == _FORM and table["key"] == _key(path))
+    except Exception:  # noqa: BLE001 - a damaged archive raises anything, and is as good as none
+        return False
+
+
 def prepared_path(path: Path) -> Path:
     """Where the arrays of a GLB lie."""
     return path.with_name(f"{path.name}.npz")

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .errors import AddonError
 from .i18n import tr
@@ -82,7 +83,7 @@ class StageRender:
         per_view = len(self.shots) // max(1, self.num_views)
         lines: deque[str] = deque(maxlen=40)
         try:
-            process = _start((*self.command, str(self.stage_path), str(self.shots_path)))
+            process = start_blender((*self.command, str(self.stage_path), str(self.shots_path)))
         except OSError as error:
             raise AddonError("CAPTURE_FAILED", tr("Blender could not be started: {why}").format(why=error)) from error
         output: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -121,14 +122,15 @@ _DONE = "MVGAMBA SHOT "
 """How the script says that one more is there."""
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[str]:
+def start_blender(command: Sequence[str], output: int | IO[bytes] = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start another Blender, which hears nothing and says everything to `output`. Raises: OSError."""
     flags = 0
     if os.name == "nt":
         flags = subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         encoding="utf-8",

@@ -117,9 +117,8 @@ def render_rig(
     return _take(context, list(objects), settings, folder, lambda _: rig, sphere=sphere).views
 
 
-def blender_command() -> tuple[str, ...]:
-    """Another Blender like this one that runs `take_shots`, without the user's settings and add-ons."""
-    script = take_shots.__file__
+def blender_command(script: str = take_shots.__file__) -> tuple[str, ...]:
+    """Another Blender like this one that runs a script, without the user's settings and add-ons."""
     if not bpy.app.binary_path:  # Blender as a module of Python
         return sys.executable, "-P", script  # its neighbours must not pass for modules of Python
     switches = ("--background", "--factory-startup", "-noaudio", "--python-exit-code", "1")

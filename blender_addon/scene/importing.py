@@ -15,7 +15,7 @@ from mathutils import Matrix
 from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..core.mesh_file import LARGEST, WELD, MaterialFacts, UnusualFile, mesh_arrays, read_picture
-from . import mesh_data
+from . import mesh_data, ready
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,15 @@ def import_mesh(context: bpy.types.Context, path: Path, *, shade_smooth: bool) -
     """The meshes of a GLB as one mesh that no object shows yet, with the file's coordinates as Blender's axes have them.
 
     Closed over the seams of its texture, images packed. The scene, its selection and active object stay as they were. Files
-    as the backend writes them take a few milliseconds when they were prepared (`core/mesh_file.py`); all others go through
-    Blender's importer.
+    as the backend writes them take a few milliseconds when they were prepared (`core/mesh_file.py`), and any when it was made
+    ready (`scene/ready.py`); all others go through Blender's importer.
 
     Raises:
         AddonError: PLACE_FAILED; then nothing of the file is left.
     """
+    made = ready.take_mesh(path)
+    if made is not None:
+        return made
     _check_file(path)
     try:
         mesh = _made(path)

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..core.errors import AddonError
 from ..core.i18n import tr
-from . import collections, mesh_data
-from .result import PART, coordinates, parts_of
+from . import collections, mesh_data, ready
+from .result import PART, file_matrix, parts_of
 
 MOST_LODS = 6
 MOST_HULL_VERTICES = 255
@@ -35,17 +35,26 @@ def add_lods(context: bpy.types.Context, obj: bpy.types.Object, count: int) -> l
             "INVALID_INPUT", tr("{count} LODs; 0 to {most} can be made").format(count=count, most=MOST_LODS)
         )
     remove_parts(obj, "LOD")
-    made: list[bpy.types.Object] = []
-    mesh = _evaluated(context, obj)
-    try:
-        for level in range(1, count + 1):
-            finer, mesh = mesh, _halved(mesh)
-            if level == 1:
-                bpy.data.meshes.remove(finer)
-            made.append(_add_part(context.view_layer, obj, f"{obj.name}_LOD{level}", mesh, f"LOD{level}"))
-    finally:
-        if not made:
-            bpy.data.meshes.remove(mesh)
+    meshes = ready.take_lods(count) if is_as_stored(obj) else []
+    for mesh in meshes:
+        _follow(mesh, obj)
+    if not meshes and count:
+        finest = _evaluated(context, obj)
+        try:
+            meshes = coarser(finest, count)
+        finally:
+            bpy.data.meshes.remove(finest)
+    return [
+        _add_part(context.view_layer, obj, f"{obj.name}_LOD{level}", mesh, f"LOD{level}")
+        for level, mesh in enumerate(meshes, start=1)
+    ]
+
+
+def coarser(mesh: bpy.types.Mesh, count: int) -> list[bpy.types.Mesh]:
+    """`count` meshes, each with half the faces of the one before; the first is made of `mesh`."""
+    made: list[bpy.types.Mesh] = []
+    for _ in range(count):
+        made.append(_halved(made[-1] if made else mesh))
     return made
 
 
@@ -57,14 +66,36 @@ def add_collision(context: bpy.types.Context, obj: bpy.types.Object, shape: str)
     """
     if shape not in COLLISIONS:
         raise AddonError("INVALID_INPUT", tr("{shape} is no shape for a collision").format(shape=shape))
-    points = _shown_points(context, obj)
-    if len(points) == 0 or float(np.ptp(points, axis=0).max()) <= 0.0:
+    proxy = ready.take_hull() if shape == "CONVEX" and is_as_stored(obj) else None
+    if proxy is not None:
+        _follow(proxy, obj)
+    elif is_as_stored(obj):
+        proxy = collision_mesh(obj.data, shape)
+    else:
+        shown = _evaluated(context, obj)
+        try:
+            proxy = collision_mesh(shown, shape)
+        finally:
+            bpy.data.meshes.remove(shown)
+    if proxy is None:
         raise AddonError("INVALID_INPUT", tr('"{name}" has no extent').format(name=obj.name))
     remove_parts(obj, *COLLISIONS)
-    proxy = _hull(points) if shape == "CONVEX" and not _is_flat(points) else _hull(box_corners(points))
     part = _add_part(context.view_layer, obj, f"UCX_{obj.name}", proxy, shape)
     part.display_type = "WIRE"
     return part
+
+
+def collision_mesh(mesh: bpy.types.Mesh, shape: str) -> bpy.types.Mesh | None:
+    """A BOX or CONVEX hull around a mesh; None when that has no extent."""
+    points = mesh_data.positions(mesh)
+    low, high = mesh_data.bounds(points)
+    if not float((high - low).max()) > 0.0:
+        return None
+    if shape == "CONVEX":
+        points = points.astype(np.float64)
+        if not _is_flat(points):
+            return _hull(points)
+    return _hull(box_corners(np.stack([low, high])))
 
 
 def remove_parts(obj: bpy.types.Object, *kinds: str) -> None:
@@ -161,24 +192,23 @@ def _is_flat(points: np.ndarray) -> bool:
     return bool(spread[2] < 1e-4 * spread[0])
 
 
-def _is_as_stored(obj: bpy.types.Object) -> bool:
+def is_as_stored(obj: bpy.types.Object) -> bool:
     """Whether an object shows its mesh as it is: then the scene need not be evaluated, which takes long in large ones."""
     return obj.data.shape_keys is None and not any(modifier.show_viewport for modifier in obj.modifiers)
 
 
-def _shown_points(context: bpy.types.Context, obj: bpy.types.Object) -> np.ndarray:
-    """(N, 3) of what the object shows, in its own axes."""
-    if _is_as_stored(obj):
-        return coordinates(obj.data)
-    mesh = _evaluated(context, obj)
-    points = coordinates(mesh)
-    bpy.data.meshes.remove(mesh)
-    return points
+def _follow(mesh: bpy.types.Mesh, obj: bpy.types.Object) -> None:
+    """Lay a mesh that is in the axes of a file where the mesh lies that an object was given of that file."""
+    matrix = file_matrix(obj.data)
+    mesh.transform(matrix)
+    if matrix.is_negative:
+        mesh.flip_normals()
+    mesh.update()
 
 
 def _evaluated(context: bpy.types.Context, obj: bpy.types.Object) -> bpy.types.Mesh:
     """A mesh of what the object shows, its modifiers applied, in its own axes."""
-    if _is_as_stored(obj):
+    if is_as_stored(obj):
         return obj.data.copy()
     copy = obj.copy()  # it can be seen, whatever hides the object
     copy.hide_viewport = False

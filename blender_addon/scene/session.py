@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from ..core.messages import (
     UseLanguage,
     WorkEnded,
 )
+from ..core.ready import ReadyFile, ReadyPlan, make_ready
 from ..core.remote import RemoteBackend
 from ..core.request import JobRequest
 from ..core.setup import SetupRunner
@@ -36,6 +38,9 @@ from ..core.shots import StageRender
 from ..core.weights_book import WeightsBook
 from ..core.word_book import WordBook
 from ..translations import current_catalog
+from . import make_ready as make_ready_script
+from . import ready
+from .capture import blender_command
 from .place import place_result
 from .target import find_scene
 
@@ -49,11 +54,34 @@ MOMENT = 1.0
 """Seconds that a person may be kept waiting by a question that is asked where they click."""
 STOP_TIMEOUT = 10.0
 """Seconds that a backend may take to end."""
+MOST_FACES = 60_000
+"""Of all variants of a result together; as many are copied from arrays in two dozen milliseconds, more are made by another Blender."""
 CRASH_MEMORY, MAX_CRASHES = 120.0, 3
 """The client's process is started anew unless it has ended by itself more often than this within so many seconds."""
 
 after_placing: list[Callable[[bpy.types.Context, bpy.types.Object, JobRow], None]] = []
 """Called with each placed result, in its undo step: variants, coarser copies, proxies. What one raises is noted on the row."""
+
+wanted_parts: list[Callable[[bpy.types.Context, JobRow], tuple[int, str]]] = []
+"""Asked what will come on top of a result: how many coarser copies, and which shape for collisions (NONE, BOX or CONVEX)."""
+
+
+@dataclasses.dataclass
+class _Ahead:
+    """What is made ready for a row before it is placed."""
+
+    plan: ReadyPlan
+    number: int | None = None
+    """Of the question that makes it; None when it was answered."""
+    file: ReadyFile | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Here:
+    """A row that a person wants placed in a scene, whatever it was made for."""
+
+    scene_uid: int
+    frame: Matrix | None
 
 
 class Session:
@@ -81,6 +109,12 @@ class Session:
         self._chosen_here: frozenset[int] = frozenset()
         """What was selected after the last result was placed: the choice of nobody."""
         self._stale: set[str] = set()
+        self.makes_ready = not bpy.app.background
+        """Whether what takes long is made beside Blender before a result is placed. Scripts without a window wait instead."""
+        self._ahead: dict[str, _Ahead] = {}
+        """By the row."""
+        self._here: dict[str, _Here] = {}
+        """By the row."""
         self._tools: set[str] = set()
         self._tick = self.pump  # timers know a function by identity, and a bound method is a new object each time
         self.on_change: Callable[[], None] | None = None
@@ -185,18 +219,48 @@ class Session:
         if row.result_path is None or not row.result_path.is_file():
             raise AddonError("PLACE_FAILED", tr("the result file is missing"))
         notes: list[str] = []
-        obj = place_result(
-            context, row.result_path, row.request, job_id=row.job_id, select=select, frame=frame, notes=notes
-        )
-        for callback in after_placing:
-            try:
-                callback(context, obj, row)
-            except Exception as error:  # noqa: BLE001 - the result is there; what should come on top must not take it away
-                log.exception("after placing %s", row.id)
-                notes.append(str(error))
+        ahead = self._ahead.get(row.id)
+        with ready.at_hand(ahead.file if ahead else None, ahead.plan.paths if ahead else ()):
+            obj = place_result(
+                context, row.result_path, row.request, job_id=row.job_id, select=select, frame=frame, notes=notes
+            )
+            for callback in after_placing:
+                try:
+                    callback(context, obj, row)
+                except Exception as error:  # noqa: BLE001 - the result is there; what should come on top must not take it away
+                    log.exception("after placing %s", row.id)
+                    notes.append(str(error))
+        self._forget_ahead(row.id)
         row.state, row.note = JobState.PLACED, ". ".join(notes)
         row.reason = row.message = ""
         return obj
+
+    def place_here(self, context: bpy.types.Context, row: JobRow, *, frame: Matrix | None = None) -> bool:
+        """As `place`, when a person asks for it; what takes long is made beside Blender before, and the timer places it then.
+
+        A row that is not on the board yet comes there when it has to wait.
+
+        Returns:
+            Whether it has been placed, and the caller makes the undo step.
+        Raises:
+            AddonError: PLACE_FAILED.
+        """
+        is_listed = any(other is row for other in self.board.rows)
+        if not is_listed:
+            row.key = uuid.uuid4().hex  # the job of its request may be on the board, too
+        if self._make_ready(context, row):
+            self.place(context, row, frame=frame)
+            return True
+        if not is_listed:
+            self.board.rows.insert(0, row)
+        self._here[row.id] = _Here(context.scene.session_uid, frame)
+        row.state, row.note, row.reason, row.message = JobState.READY, tr("Preparing"), "", ""
+        self.start_timer()
+        return False
+
+    def is_preparing(self, row: JobRow) -> bool:
+        """Whether what takes long is being made for a row."""
+        return row.id in self._ahead and self._ahead[row.id].number is not None
 
     def pump(self, *, place: bool = True) -> float | None:
         """Apply the news, place a result that is ready, and say when to look again (None: when a job is sent).
@@ -206,6 +270,8 @@ class Session:
         changed = self._hear()
         changed = self.board.pump() or self.words.is_changed or changed
         self.words.is_changed = False
+        for row_id in set(self._ahead) - {row.id for row in self.board.rows if row.state is JobState.READY}:
+            self._forget_ahead(row_id)
         if place:
             for row in reversed(self.board.rows):  # the newest stands first
                 if row.state is JobState.READY:
@@ -230,12 +296,15 @@ class Session:
         """Stop the timer, the client's process and with it the backend."""
         if bpy.app.timers.is_registered(self._tick):
             bpy.app.timers.unregister(self._tick)
+        for row_id in list(self._ahead):
+            self._forget_ahead(row_id)
         is_working = any(row.id in self._sent and row.state is not JobState.CANCELLING for row in self.board.rows)
         self.client.close(wait=not (self.finish_jobs and is_working))
         self._sent.clear()
 
     def file_loaded(self) -> None:
         """What was made for another file waits to be asked for, until that file is opened again."""
+        self._here.clear()
         for row in self.board.rows:
             if row.request.target.filepath and row.request.target.filepath == bpy.data.filepath:
                 self._stale.discard(row.id)
@@ -345,31 +414,89 @@ class Session:
 
     def _place_when_possible(self, row: JobRow) -> bool:
         """Place a finished result unless the user is busy, and say why not. Whether the row changed."""
-        note = made_for(row) if row.id in self._stale else placing_obstacle(row, tools=self._tools)
+        here = self._here.get(row.id)
+        scene = find_scene(row.request.target) if here is None else _scene_of(here)
+        if here is None and row.id in self._stale:
+            note = made_for(row)
+        else:
+            needs_click = here is None and row.request.target.mode == "SURFACE"
+            note = placing_obstacle(scene, needs_click=needs_click, tools=self._tools)
+            if scene is not None and (not note or needs_click):  # so that the click has it at once
+                with bpy.context.temp_override(**_window_override(scene)):
+                    is_ready = self._make_ready(bpy.context, row)
+                note = note or ("" if is_ready else tr("Preparing"))
         if note:
             changed, row.note = row.note != note, note
             return changed
-        target = row.request.target
         try:
-            with bpy.context.temp_override(**_window_override(find_scene(target))):
-                select = self._is_selection_untouched(row)
-                self.place(bpy.context, row, select=select)
+            with bpy.context.temp_override(**_window_override(scene)):
+                select = here is not None or self._is_selection_untouched(row)
+                self.place(bpy.context, row, select=select, frame=here.frame if here else None)
                 if select:
                     self._chosen_here = _selected()
                 bpy.ops.ed.undo_push(message="Place MVGamba Result")
         except (AddonError, RuntimeError) as error:
             row.state, row.reason, row.message = JobState.FAILED, "PLACE_FAILED", str(error)
             log.warning("placing %s: %s", row.id, error)
+        self._here.pop(row.id, None)
         return True
 
+    def _make_ready(self, context: bpy.types.Context, row: JobRow) -> bool:
+        """Whether a row can be placed in a moment; else what takes long is made for it beside Blender."""
+        if not self.makes_ready or row.result_path is None:
+            return True
+        lods, collision = 0, "NONE"
+        for ask in wanted_parts:
+            lods, collision = ask(context, row)
+        plan = ReadyPlan(
+            blender_command(make_ready_script.__file__),
+            Path(bpy.app.tempdir) / "mvgamba",
+            (row.result_path, *row.more_result_paths),
+            MOST_FACES,
+            row.request.target.shade_smooth,
+            lods,
+            collision,
+        )
+        ahead = self._ahead.get(row.id)
+        if ahead is not None and ahead.plan == plan:
+            return ahead.number is None
+        self._forget_ahead(row.id)
+        ahead = self._ahead[row.id] = _Ahead(plan)
+        if not plan.is_needed:
+            return True
 
-def placing_obstacle(row: JobRow, *, tools: set[str] = frozenset()) -> str:
-    """Why a result cannot be placed right now, as the row says it; empty when it can.
+        def take(file: ReadyFile | None, error: AddonError | None) -> None:
+            ahead.number, ahead.file = None, file
+            if error is not None:
+                log.warning("%s is placed as it is, nothing was made ready: %s", row.id, error)
+            if file is not None and self._ahead.get(row.id) is not ahead:
+                file.remove()  # nobody waits for it any more
+
+        try:
+            ahead.number = self.run(make_ready, plan, on_answer=take, on_report=lambda _: None)
+        except AddonError as error:
+            log.warning("%s is placed as it is, nothing was made ready: %s", row.id, error)
+            return True
+        return False
+
+    def _forget_ahead(self, row_id: str) -> None:
+        ahead = self._ahead.pop(row_id, None)
+        if ahead is None:
+            return
+        if ahead.number is not None:
+            self.client.stop_run(ahead.number)
+        if ahead.file is not None:
+            ahead.file.remove()
+
+
+def placing_obstacle(scene: bpy.types.Scene | None, *, needs_click: bool = False, tools: set[str] = frozenset()) -> str:
+    """Why a result cannot be placed in a scene right now, as the row says it; empty when it can.
 
     Args:
+        scene: None for one that is gone.
+        needs_click: Whether a person has to say where.
         tools: Modal operators that may run meanwhile.
     """
-    scene = find_scene(row.request.target)
     if scene is None:
         return tr("Ready, its scene is gone")
     if scene.library is not None:
@@ -378,7 +505,7 @@ def placing_obstacle(row: JobRow, *, tools: set[str] = frozenset()) -> str:
     with bpy.context.temp_override(**override):
         if bpy.context.scene != scene:
             return tr('Ready, made for scene "{name}"').format(name=scene.name)
-        if row.request.target.mode == "SURFACE":
+        if needs_click:
             return tr("Ready, choose a surface for it")
         return busy_obstacle(bpy.context, tools=tools)
 
@@ -404,6 +531,10 @@ def made_for(row: JobRow) -> str:
     """What the row of a result says that was made for a file which is not open."""
     name = Path(row.request.target.filepath).name
     return tr("Ready, made for {name}").format(name=name) if name else tr("Ready, made for an unsaved file")
+
+
+def _scene_of(here: _Here) -> bpy.types.Scene | None:
+    return next((scene for scene in bpy.data.scenes if scene.session_uid == here.scene_uid), None)
 
 
 def _selected() -> frozenset[int]:

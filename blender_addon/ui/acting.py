@@ -12,13 +12,16 @@ from ..scene.session import session
 
 
 def attempt(operator: bpy.types.Operator, action: Callable[[], object]) -> set[str]:
-    """Do it for an operator; an AddonError is reported, and the answer is what `execute` returns."""
+    """Do it for an operator; an AddonError is reported, and the answer is what `execute` returns.
+
+    An action that gives False has changed nothing yet, so there is no undo step to be made.
+    """
     try:
-        action()
+        is_done = action() is not False
     except AddonError as error:
         operator.report({"ERROR"}, sentence(error.reason, error.message))
         return {"CANCELLED"}
-    return {"FINISHED"}
+    return {"FINISHED"} if is_done else {"CANCELLED"}
 
 
 class RowOperator(bpy.types.Operator):
@@ -33,5 +36,5 @@ class RowOperator(bpy.types.Operator):
             return {"CANCELLED"}
         return attempt(self, lambda: self.act(context, row))
 
-    def act(self, context: bpy.types.Context, row: JobRow) -> None:
+    def act(self, context: bpy.types.Context, row: JobRow) -> bool | None:
         raise NotImplementedError

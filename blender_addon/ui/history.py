@@ -12,6 +12,7 @@ from ..core.history import HistoryEntry
 from ..core.i18n import tr
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.history import book
+from ..scene.session import session
 from .acting import attempt
 from .load_settings import load_request
 from .redraw import tag_panels
@@ -56,7 +57,7 @@ class _EntryOperator(bpy.types.Operator):
             return {"CANCELLED"}
         return attempt(self, lambda: self.act(context, entry))
 
-    def act(self, context: bpy.types.Context, entry: HistoryEntry) -> None:
+    def act(self, context: bpy.types.Context, entry: HistoryEntry) -> bool | None:
         raise NotImplementedError
 
 
@@ -66,10 +67,10 @@ class MVGAMBA_OT_history_place(_EntryOperator):
     bl_description = "Import this result: a capture where it was taken, all else at the 3D cursor"
     bl_options = {"REGISTER", "UNDO"}
 
-    def act(self, context: bpy.types.Context, entry: HistoryEntry) -> None:
+    def act(self, context: bpy.types.Context, entry: HistoryEntry) -> bool:
         if context.mode != "OBJECT":
             raise AddonError("PLACE_FAILED", tr("leave Edit Mode to place"))
-        api.place_entry(entry, context=context)
+        return session().place_here(context, api.row_of(entry, context=context))
 
 
 class MVGAMBA_OT_history_load(_EntryOperator):

@@ -64,8 +64,8 @@ class MVGAMBA_OT_place_result(RowOperator):
     bl_description = "Import the result of this job into the open scene"
     bl_options = {"REGISTER", "UNDO"}
 
-    def act(self, context: bpy.types.Context, row: JobRow) -> None:
-        session().place(context, row)
+    def act(self, context: bpy.types.Context, row: JobRow) -> bool:
+        return session().place_here(context, row)
 
 
 class MVGAMBA_OT_cancel_all(bpy.types.Operator):
@@ -204,9 +204,12 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow) -> None:
     if row.state is JobState.FAILED:
         draw_remedies(box, row)
     elif row.state is JobState.CANCELLED:
-        box.operator("mvgamba.retry").request_id = row.id
+        # a row with a key only placed what was there: there is no job to be sent again
+        box.operator("mvgamba.place_result" if row.key else "mvgamba.retry").request_id = row.id
     elif row.state is JobState.READY and row.note:
         on_surface = row.request.target.mode == "SURFACE"
+        if session().is_preparing(row) and not on_surface:
+            return  # it comes by itself
         box.operator("mvgamba.place_on_surface" if on_surface else "mvgamba.place_result").request_id = row.id
 
 

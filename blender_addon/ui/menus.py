@@ -11,6 +11,7 @@ from ..core.history import read_entry
 from ..core.i18n import tr
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.result import is_result
+from ..scene.session import session
 from .main import general_obstacle
 
 
@@ -76,7 +77,7 @@ class MVGAMBA_OT_import_result(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         folder = Path(self.filepath).parent
         try:
-            api.place_entry(read_entry(folder), context=context)
+            is_placed = session().place_here(context, api.row_of(read_entry(folder), context=context))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             text = tr("{name} lies in no folder of a result; Blender's own glTF import takes any GLB")
             self.report({"ERROR"}, text.format(name=Path(self.filepath).name))
@@ -84,7 +85,7 @@ class MVGAMBA_OT_import_result(bpy.types.Operator):
         except AddonError as error:
             self.report({"ERROR"}, sentence(error.reason, error.message))
             return {"CANCELLED"}
-        return {"FINISHED"}
+        return {"FINISHED"} if is_placed else {"CANCELLED"}
 
 
 def asset_object(context: bpy.types.Context) -> bpy.types.Object | None:

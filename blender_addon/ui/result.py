@@ -13,7 +13,8 @@ from ..core.i18n import tr
 from ..core.jobs import JobRow
 from ..scene import lods, session, variants
 from ..scene.classes import register_classes, unregister_classes
-from ..scene.result import adjust, is_result, obstacle, parts_of, reset, selected_results
+from ..scene.result import PART, adjust, is_result, obstacle, parts_of, reset, selected_results
+from ..scene.target import find_replaced
 from .acting import attempt
 from .load_settings import SIDES, load_images, load_request
 from .preferences import is_backend_found
@@ -292,6 +293,18 @@ def add_parts(context: bpy.types.Context, obj: bpy.types.Object, _row: JobRow) -
         lods.add_collision(context, obj, settings.collision)
 
 
+def wanted_parts(context: bpy.types.Context, row: JobRow) -> tuple[int, str]:
+    """What `add_parts` will add, as far as it can be made of the file alone. Has the form that the session asks."""
+    replaced = find_replaced(row.request.target, context.scene) if row.request.target.mode == "REPLACE" else None
+    if replaced is not None and not lods.is_as_stored(replaced):
+        return 0, "NONE"  # of what its modifiers make
+    kinds = [str(part[PART]) for part in parts_of(replaced)] if replaced is not None else []
+    if kinds:
+        return sum(kind.startswith("LOD") for kind in kinds), "CONVEX" if "CONVEX" in kinds else "NONE"
+    settings = context.scene.mvgamba
+    return settings.lod_count, settings.collision
+
+
 CLASSES = (
     MVGAMBA_OT_step_variant,
     MVGAMBA_OT_clear_variants,
@@ -308,8 +321,10 @@ CLASSES = (
 def register() -> None:
     register_classes(CLASSES)
     session.after_placing.append(add_parts)
+    session.wanted_parts.append(wanted_parts)
 
 
 def unregister() -> None:
+    session.wanted_parts.remove(wanted_parts)
     session.after_placing.remove(add_parts)
     unregister_classes(CLASSES)

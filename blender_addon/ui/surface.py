@@ -119,12 +119,12 @@ class MVGAMBA_OT_place_on_surface(bpy.types.Operator):
             self.report({"WARNING"}, tr("This job is no longer listed"))
             return {"CANCELLED"}
         try:
-            session().place(context, row, frame=Matrix(self._matrix().tolist()))
+            is_placed = session().place_here(context, row, frame=Matrix(self._matrix().tolist()))
         except AddonError as error:
             row.state, row.reason, row.message = JobState.FAILED, error.reason, error.message
             self.report({"ERROR"}, sentence(error.reason, error.message))
             return {"CANCELLED"}
-        return {"FINISHED"}
+        return {"FINISHED"} if is_placed else {"CANCELLED"}
 
     def invoke(self, context: bpy.types.Context, event: bpy.types.Event) -> set[str]:
         row = session().board.find(self.request_id)

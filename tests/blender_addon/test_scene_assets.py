@@ -96,7 +96,7 @@ def test_a_hull_is_convex_closed_and_small(lods, barrel, addon):
     assert proxy.name == "UCX_Faß ☃" and 4 <= len(mesh.vertices) <= 255 and is_convex(mesh)
     edges = [tuple(sorted(key)) for polygon in mesh.polygons for key in polygon.edge_keys]
     assert all(edges.count(edge) == 2 for edge in set(edges))
-    points, normals = addon.module("scene.result").coordinates(barrel.data), mesh.polygons
+    points, normals = addon.module("scene.mesh_data").positions(barrel.data), mesh.polygons
     outside = max(((points - np.array(f.center)) @ np.array(f.normal)).max() for f in normals)
     assert outside < 0.02  # of a ball of radius 0.5: 255 corners follow it that closely
     assert proxy.hide_render and proxy.display_type == "WIRE"
