@@ -3,6 +3,7 @@
 import _thread
 import argparse
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
 """As a shell says of a program whose output nobody reads any more."""
+GRACE = 2.0
+"""Seconds that a command may take to put away what it began, when it is to end."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -68,13 +71,20 @@ def hub_endpoint() -> str | None:
 
 
 def die_with_stdin() -> None:
-    """End this program soon after its standard input is closed: whoever started it has gone, or wants it to end."""
+    """End this program soon after its standard input is closed: whoever started it has gone, or wants it to end. Main thread only."""
+    # a signal of its own, because a parent that ignores Ctrl+C has its children ignore it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def watch() -> None:
         while os.read(0, 4096):
             pass
-        _thread.interrupt_main()
-        time.sleep(1.0)  # unless it waits for something, such as a server
+        if hasattr(signal, "pthread_kill"):
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, signal.SIGTERM)  # also ends a wait for a server
+        else:
+            _thread.interrupt_main(signal.SIGTERM)
+        time.sleep(GRACE)
         os._exit(EXIT_INTERRUPTED)
 
     threading.Thread(target=watch, name="stdin", daemon=True).start()

@@ -95,6 +95,16 @@ def test_the_list_shows_what_there_is_and_what_it_is_for(page):
     assert "mvgamba.weights_import_folder" in operators(calls)
 
 
+def test_dialogs_show_licence_and_size_with_the_question_for_them(page):
+    for name, title in (("weights_download", "mvdream"), ("weights_import_folder", "")):
+        rna, calls = getattr(bpy.ops.mvgamba, name).get_rna_type(), []
+        operator = getattr(page.ui, f"MVGAMBA_OT_{name}")
+        operator.draw(SimpleNamespace(layout=LayoutRecorder(calls), name=title, bl_rna=rna), bpy.context)
+        assert "accept" in [arguments[1] for kind, arguments, _ in calls if kind == "prop"]
+        assert "OpenRAIL" in " ".join(texts(calls))
+        assert ("about 2.6 GB" in " ".join(texts(calls))) == (title == "mvdream")
+
+
 def test_packages_that_the_backend_lacks_are_named_before_anything_comes(page):
     entry = dataclasses.replace(page.book.find("mvdream"), missing=("diffusers", "accelerate"))
     assert any("Also needs diffusers, accelerate" in line for line in page.ui.download_question(entry))

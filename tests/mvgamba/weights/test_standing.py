@@ -31,12 +31,32 @@ def start(hub, tmp_path):
     environment = os.environ | {"MVGAMBA_WEIGHTS": str(tmp_path), "HF_ENDPOINT": hub.url("")}
 
     def start(*arguments):
-        command = [sys.executable, "-m", "mvgamba", "weights", *arguments, "--json"]
+        # those that start it may ignore Ctrl+C, which children inherit
+        command = [
+            "sh",
+            "-c",
+            "trap '' INT; exec \"$@\"",
+            "sh",
+            sys.executable,
+            "-m",
+            "mvgamba",
+            "weights",
+            *arguments,
+            "--json",
+        ]
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, encoding="utf-8"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+            encoding="utf-8",
         )
 
     return start
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="what a parent ignores is a thing of POSIX")
 
 
 def lines(process):
@@ -48,6 +68,7 @@ def stands(folder):
     return {standing.name: standing for standing in standings(folder)}["mvdream"]
 
 
+@posix
 def test_a_download_ends_with_its_stdin_and_goes_on_where_it_was(hub, start, tmp_path):
     hub.hold_after = 300_000
     process = start("pull", "mvdream", "--accept-licence", "--die-with-stdin")
@@ -56,7 +77,7 @@ def test_a_download_ends_with_its_stdin_and_goes_on_where_it_was(hub, start, tmp
         time.sleep(0.02)
     began = time.monotonic()
     process.stdin.close()
-    assert process.wait(10.0) == 130 and time.monotonic() - began < 5.0
+    assert process.wait(10.0) == 130 and time.monotonic() - began < 1.5, "it waited for the server"
     process.stdout.close()
     cut = stands(tmp_path)
     assert cut.state == "partial" and cut.size == SIZE and 300_000 <= cut.fetched < SIZE and cut.is_accepted
@@ -69,6 +90,7 @@ def test_a_download_ends_with_its_stdin_and_goes_on_where_it_was(hub, start, tmp
     assert stands(tmp_path).state == "there" and stands(tmp_path).fetched > SIZE  # and the record
 
 
+@posix
 def test_lists_say_what_is_damaged_as_far_as_it_shows_and_verify_says_the_rest(start, tmp_path):
     lines(start("pull", "mvdream", "--accept-licence"))
     (verified,) = lines(start("verify", "mvdream"))
