@@ -154,6 +154,7 @@ def test_a_look_through_all_bytes_finds_damage_and_a_download_mends_it(book, ser
     assert (program.folder / "mvdream" / UNET).read_bytes() == FILES[UNET]
 
 
+@pytest.mark.slow
 def test_files_with_any_name_are_taken_in(book, program, tmp_path):
     shipped = library.shipped()[0].path
     file = tmp_path / "Gewichte für Möbel 家具.safetensors"
