@@ -23,7 +23,7 @@ from mvgamba.io.glb import write_glb
 from mvgamba.multiview.distillation import StarterPrior
 from mvgamba.multiview.protocol import GeneratedViews
 from mvgamba.multiview.starter_generator import StarterGenerator
-from mvgamba.planning import PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, job_of
+from mvgamba.planning import PRESETS, Fitted, Job, Preset, fit_to_memory, free_memory, give_back_freed, job_of
 from mvgamba.progress import CancelToken, Progress, Report, StageReporter
 from mvgamba.reconstructor import RECONSTRUCTORS
 from mvgamba.reconstructor.agreement import contradicting_view
@@ -426,6 +426,7 @@ def _fitted(views: PosedViews, options: GenerateOptions) -> Fitted:
     """The job in the memory there is, or in its budget. Raises: OutOfMemory."""
     height, width = views.cameras.height, views.cameras.width
     job = job_of(options, num_views=views.num_views, height=height, width=width, has_depth=views.depth is not None)
+    give_back_freed()
     memory = free_memory(options.device).within(options.memory_mib)
     return fit_to_memory(job, memory, when_short=options.when_short)
 

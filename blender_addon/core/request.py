@@ -163,7 +163,7 @@ class JobOptions:
 
 MEMORY_MIB = {"LOW": 2048, "NORMAL": 4096, "HIGH": 8192}
 """Budgets by the words of the panel. With eight pictures of 448 px and textures of 4096 px, all qualities fit into 4 GiB and a standard job with a
-texture of 2048 px into 2 (measured: `tests/benchmarks/results/memory.json`); 16 pictures of 1024 px at high quality are planned with 7."""
+texture of 2048 px into 2 (measured: `tests/benchmarks/results/memory.json`); 16 pictures of 1024 px at high quality are planned with 7.4."""
 
 
 def memory_word(memory_mib: int | None) -> str:

@@ -337,7 +337,7 @@ class MVGAMBA_PG_settings(bpy.types.PropertyGroup):
         items=(
             ("AUTO", "Auto", "What is free when the job begins"),
             ("LOW", "Low", "At most 2 GiB: enough for Standard with a texture of 2048 px"),
-            ("NORMAL", "Medium", "At most 4 GiB: enough for any quality with pictures of 448 px"),
+            ("NORMAL", "Medium", "At most 4 GiB: enough for any quality with 8 pictures of 448 px"),
             ("HIGH", "High", "At most 8 GiB: enough for everything that can be chosen here"),
         ),
     )

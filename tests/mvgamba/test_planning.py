@@ -1,12 +1,24 @@
 """How much memory a job takes, known before it starts, and what is given up when there is less."""
 
 import dataclasses
+import platform
 from pathlib import Path
 
 import pytest
 
 from mvgamba.errors import InvalidInput, OutOfMemory
-from mvgamba.planning import GIB, Job, Memory, Plan, control_group_headroom, fit_to_memory, free_memory, job_of, plan
+from mvgamba.planning import (
+    GIB,
+    Job,
+    Memory,
+    Plan,
+    control_group_headroom,
+    fit_to_memory,
+    free_memory,
+    give_back_freed,
+    job_of,
+    plan,
+)
 from mvgamba.types import GenerateOptions
 
 
@@ -149,6 +161,19 @@ def test_impossible_sizes_are_refused(changes, words):
 def test_this_machine_has_some_memory():
     now = free_memory()
     assert now.available > 0 and now.resident > 10 * 2**20 and now.device_available is None
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give memory back by themselves")
+def test_what_was_freed_between_what_is_kept_goes_back_to_the_system():
+    give_back_freed()
+    resident = free_memory().resident
+    blocks = [bytes(1000) for _ in range(150_000)]
+    kept = blocks[::100]  # all through it, so that no end of the heap is free
+    del blocks
+    held = free_memory().resident
+    give_back_freed()
+    left = free_memory().resident
+    assert len(kept) == 1500 and held - resident > 100 << 20 and left - resident < 50 << 20
 
 
 def write_group(folder: Path, *, limit: str, used: int, cache: int, version: int) -> None:
