@@ -24,7 +24,7 @@ _ENDINGS = {"OPEN_EXR": ".exr", "JPEG": ".jpg", "TARGA": ".tga", "TIFF": ".tif",
 
 
 _CAN_COPY = "save_copy" in bpy.types.Image.bl_rna.functions["save"].parameters
-"""Whether an image can be written without becoming what was written; not in 4.2."""
+"""Whether an image can be written without becoming what was written; not in 4.2 and 4.3."""
 
 
 def show_images(created: list[bpy.types.ID]) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ def _twin(image: bpy.types.Image, created: list[bpy.types.ID]) -> bpy.types.Imag
             return _tiled_twin(image, created)
         if image.filepath or len(image.packed_files) or _CAN_COPY:
             return None
-        made = image.copy()  # a renderer of 4.2 knows no generated tiles
+        made = image.copy()  # a renderer of 4.2 and 4.3 may know no generated tiles
         created.append(made)
         return _tiled_twin(made, created)
     if not image.has_data or image.source not in ("FILE", "GENERATED"):
