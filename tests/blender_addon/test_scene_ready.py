@@ -10,6 +10,7 @@ import pytest
 bpy = pytest.importorskip("bpy", reason="needs Blender's Python")
 
 from tests.blender_addon import extension, glb_files, props  # noqa: E402
+from tests.blender_addon.test_register import LayoutRecorder  # noqa: E402
 from tests.blender_addon.test_scene_importing import compare_meshes, tree_of, values_of  # noqa: E402
 
 pytestmark = pytest.mark.blender
@@ -287,21 +288,48 @@ def test_what_waits_for_a_click_is_made_ready_meanwhile(addon, session, ready, b
     assert len(results()[0].children) == 1 and not left_files()
 
 
-def test_a_result_of_a_folder_comes_as_a_row_of_its_own(addon, session, scene, ball, finish):
-    history = addon.module("core.history")
-    request = addon.request.JobRequest("barrel", (), addon.request.JobOptions(), None, source=None)
+@pytest.fixture
+def kept(addon, scene, ball):
+    """A result in a folder of the history, which nobody has prepared; gives its GLB."""
     target = addon.module("scene.target").make_target(bpy.context, mode="CURSOR", size=1.0)
     request = addon.request.JobRequest(
         "barrel", (), addon.request.JobOptions(), target, source=addon.request.TextInput("a barrel")
     )
-    history.write_entry(ball.parent, request, job_id="jobs/9", meshes=[ball])
+    addon.module("core.history").write_entry(ball.parent, request, job_id="jobs/9", meshes=[ball])
     bpy.ops.ed.undo_push(message="before")
-    assert bpy.ops.mvgamba.import_result(filepath=str(ball)) == {"CANCELLED"}
+    return ball
+
+
+def test_a_result_of_a_folder_comes_as_a_row_of_its_own(session, kept, finish):
+    assert bpy.ops.mvgamba.import_result(filepath=str(kept)) == {"CANCELLED"}  # no undo step yet
     (row,) = session.board.rows
     assert row.text == "Preparing" and not results()
     bpy.context.scene.cursor.location = (5, 5, 5)  # where it was when it was asked for counts
     finish(row)
     (obj,) = results()
     assert tuple(obj.location) == (0, 0, 0) and obj.mvgamba.prompt == "a barrel"
-    assert bpy.ops.mvgamba.import_result(filepath=str(ball)) == {"FINISHED"}  # it is prepared now
+    assert bpy.ops.mvgamba.import_result(filepath=str(kept)) == {"FINISHED"}  # it is prepared now
     assert len(session.board.rows) == 1 and len(results()) == 2
+
+
+def test_what_was_asked_for_comes_into_no_other_file(session, kept, finish):
+    bpy.ops.mvgamba.import_result(filepath=str(kept))
+    (row,) = session.board.rows
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    finish(row, "Ready, made for an unsaved file")
+    assert not results()
+    assert bpy.ops.mvgamba.place_result(request_id=row.id) == {"FINISHED"} and len(results()) == 1
+
+
+def test_the_row_says_what_it_waits_for_and_offers_what_helps(addon, session, kept):
+    def drawn(row):
+        calls = []
+        addon.module("ui.jobs").draw_row(LayoutRecorder(calls), row)
+        return str(calls)
+
+    bpy.ops.mvgamba.import_result(filepath=str(kept))
+    (row,) = session.board.rows
+    assert "Preparing" in drawn(row) and "mvgamba.place_result" not in drawn(row)
+    assert bpy.ops.mvgamba.cancel(request_id=row.id) == {"FINISHED"}
+    session.pump()
+    assert "mvgamba.place_result" in drawn(row) and "mvgamba.retry" not in drawn(row)  # no job is sent for it
