@@ -36,6 +36,7 @@ from .scene.recapture import (
     cameras_again,
     capture_record,
     capture_settings_of,
+    result_record,
     rig_only,
     ring_notes,
     subject_move,
@@ -329,6 +330,7 @@ def vary(
         with without_modifiers(context, obj):
             settings = CaptureSettings(with_depth=False)
             request, render, notes = _captured_anew(context, request, [obj], capture_move(obj), settings=settings)
+        request = dataclasses.replace(request, capture={**request.capture, **result_record(obj)})
     row = session().submit(request, command, jobs_folder() / request.request_id, render=render)
     row.log_lines += notes
     return wait_for(row, timeout=timeout) if wait else row

@@ -13,6 +13,7 @@ from ..core.i18n import tr
 from ..core.rig_record import rig_from_record, rig_record, similarity, sphere_move
 from .capture import Capture, CaptureSettings
 from .own_cameras import check_cameras
+from .result import TO_RESULT, adjusted
 from .subject import BoundingSphere
 
 _RIG_KEYS = ("cameras", "rig", "center", "radius")
@@ -62,6 +63,12 @@ def capture_settings_of(record: Mapping[str, Any]) -> CaptureSettings:
 def rig_only(record: Mapping[str, Any]) -> dict[str, Any]:
     """What a job that goes on from a capture takes along of it: its own cameras, if it had some."""
     return {key: record[key] for key in _RIG_KEYS if key in record} if record.get("cameras") == "own" else {}
+
+
+def result_record(obj: bpy.types.Object) -> dict[str, Any]:
+    """What a capture of a result itself adds to the record of its request: (4, 4) from the world of the capture to the axes of
+    the mesh as it was delivered, so that what comes of it lies in the object wherever that is then."""
+    return {TO_RESULT: _rows((obj.matrix_world @ adjusted(obj)).inverted_safe())}
 
 
 def subject_move(record: Mapping[str, Any], objects: Sequence[bpy.types.Object]) -> np.ndarray | None:

@@ -33,6 +33,8 @@ from .classes import register_classes, unregister_classes
 from .importing import FILE_BOUNDS, FILE_MATRIX, mesh_bounds, transform
 
 MARK = "mvgamba"
+TO_RESULT = "to_result"
+"""In the record of a capture of a result: see `recapture.result_record`."""
 IDENTITY = tuple(float(i % 5 == 0) for i in range(16))
 PART = "mvgamba_part"
 """Custom property of the objects that belong to a result: lod or collision."""
@@ -360,13 +362,20 @@ def _find_frame(obj: bpy.types.Object, row: JobRow) -> None:
 
 def _join_frame(obj: bpy.types.Object, row: JobRow) -> None:
     """Lay the mesh that has replaced another exactly as that one, turns included."""
-    if row.request.kind == "variation" and row.request.views:
-        return  # views of the object as it stands: it lies in its own place already
-    # Since its first capture the source may have moved; where nobody knows how, only size and foot are the same.
     capture = row.request.capture
+    if row.request.kind == "variation" and row.request.views:
+        # views of the object as it stood then
+        wanted = adjusted(obj) @ Matrix(capture[TO_RESULT]) if TO_RESULT in capture else file_matrix(obj.data)
+        _lay(own_mesh(obj), wanted)
+        return
+    # Since its first capture the source may have moved; where nobody knows how, only size and foot are the same.
     is_capture = bool(row.request.views) and ("moved" in capture or not capture.get("anew"))
     wanted = lay_matrix(obj, *_file_bounds(obj.data), is_capture=is_capture, moved=moved_since(row))
-    mesh = own_mesh(obj)
+    _lay(own_mesh(obj), wanted)
+
+
+def _lay(mesh: bpy.types.Mesh, wanted: Matrix) -> None:
+    """Have a mesh lie by `wanted`, from its file's coordinates, instead of how it was placed."""
     transform(mesh, np.array(wanted @ file_matrix(mesh).inverted_safe()))
 
 

@@ -119,6 +119,43 @@ def test_words_change_an_edited_mesh_as_it_stands(addon, make):
     assert abs(max(x) + min(x)) < 0.5  # the cameras stand around one mesh, not around two
 
 
+def test_what_words_made_of_a_mesh_lies_in_the_object_wherever_it_was_moved(addon, make):
+    """Captures show the object where it stood; what comes of them lies as they showed it, in its own axes."""
+    obj = make()
+    obj.data.vertices[0].co.x += 0.3
+    obj.location, obj.rotation_euler = (1, 0, 2), (0.0, 0.0, 0.4)
+    bpy.context.view_layer.update()
+    corners = []
+    rows = [addon.api.vary(obj, "of stone", wait=True)]
+    corners.append(bounds(obj))
+    obj.location, obj.rotation_euler, obj.scale = (3, -2, 1), (0.3, 0.2, 1.0), (2, 2, 2)
+    bpy.context.view_layer.update()
+    rows.append(addon.api.regenerate(obj, wait=True))
+    corners.append(bounds(obj))
+    sent = [[view.image_path for view in row.request.views] for row in rows]
+    assert sent[0] == sent[1], "the pictures of before were sent again"
+    assert np.abs(corners[1] - corners[0]).max() < 1e-4 * np.ptp(corners[0])
+
+    with bpy.context.temp_override(object=obj, active_object=obj, selected_objects=[obj]):
+        bpy.ops.mvgamba.turn(axis="Z", angle=np.pi / 2)
+    turned = bounds(obj)
+    addon.api.regenerate(obj, wait=True)
+    assert np.abs(bounds(obj) - turned).max() < 1e-4 * np.ptp(turned), "turns are kept"
+
+    obj.data.vertices[0].co.x += 0.3
+    row = addon.api.vary(obj, "of glass")
+    obj.location = (0, 0, 9)
+    assert addon.api.wait_for(row).text == "Placed"
+    middle = np.array(obj.matrix_world) @ [*bounds(obj).mean(axis=0), 1.0]
+    assert abs(middle[2] - 9.0) < 4.0, "moved while the job ran, it does not stay behind"
+
+
+def bounds(obj):
+    """(2, 3) lowest and highest corner, in the object's own axes."""
+    points = np.array([vertex.co for vertex in obj.data.vertices])
+    return np.array([points.min(axis=0), points.max(axis=0)])
+
+
 def test_words_change_a_result_whose_job_is_gone(addon, make):
     obj = make()
     obj.mvgamba.job_id = "jobs/none"
