@@ -357,7 +357,7 @@ def place_entry(entry: HistoryEntry, *, context: bpy.types.Context | None = None
         AddonError: PLACE_FAILED.
     """
     context = context or bpy.context
-    return session().place(context, row_of(entry, context=context))
+    return session().placer.place(context, row_of(entry, context=context))
 
 
 def row_of(entry: HistoryEntry, *, context: bpy.types.Context | None = None) -> JobRow:

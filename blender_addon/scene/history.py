@@ -9,7 +9,7 @@ import bpy
 from ..core.errors import AddonError
 from ..core.history import History, HistoryEntry, read_clean_history, read_entry, remove_entry
 from ..core.jobs import JobRow, wait_until
-from . import session
+from . import placer, session
 
 log = logging.getLogger(__name__)
 
@@ -117,10 +117,10 @@ def book() -> HistoryBook:
 def register() -> None:
     global _book
     _book = HistoryBook()
-    session.after_placing.append(note_placed)
+    placer.after_placing.append(note_placed)
 
 
 def unregister() -> None:
     global _book
-    session.after_placing.remove(note_placed)
+    placer.after_placing.remove(note_placed)
     _book = None

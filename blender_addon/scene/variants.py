@@ -12,8 +12,8 @@ from mathutils import Matrix
 from ..core.errors import AddonError
 from ..core.i18n import tr
 from ..core.jobs import JobRow
+from . import placer
 from . import result as results
-from . import session
 from .importing import import_mesh, mesh_bounds, name_after
 from .result import MARK, PROVENANCE, MVGAMBA_PG_variant, adjusted, is_edited
 
@@ -183,8 +183,8 @@ def _remove_unused(material: bpy.types.Material) -> None:
 
 
 def register() -> None:
-    session.after_placing.append(keep_variants)
+    placer.after_placing.append(keep_variants)
 
 
 def unregister() -> None:
-    session.after_placing.remove(keep_variants)
+    placer.after_placing.remove(keep_variants)

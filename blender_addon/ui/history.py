@@ -70,7 +70,7 @@ class MVGAMBA_OT_history_place(_EntryOperator):
     def act(self, context: bpy.types.Context, entry: HistoryEntry) -> bool:
         if context.mode != "OBJECT":
             raise AddonError("PLACE_FAILED", tr("leave Edit Mode to place"))
-        return session().place_here(context, api.row_of(entry, context=context))
+        return session().placer.place_here(context, api.row_of(entry, context=context))
 
 
 class MVGAMBA_OT_history_load(_EntryOperator):

@@ -65,7 +65,7 @@ class MVGAMBA_OT_place_result(RowOperator):
     bl_options = {"REGISTER", "UNDO"}
 
     def act(self, context: bpy.types.Context, row: JobRow) -> bool:
-        return session().place_here(context, row)
+        return session().placer.place_here(context, row)
 
 
 class MVGAMBA_OT_cancel_all(bpy.types.Operator):
@@ -208,7 +208,7 @@ def draw_row(layout: bpy.types.UILayout, row: JobRow) -> None:
         box.operator("mvgamba.place_result" if row.key else "mvgamba.retry").request_id = row.id
     elif row.state is JobState.READY and row.note:
         on_surface = row.request.target.mode == "SURFACE"
-        if session().is_preparing(row) and not on_surface:
+        if session().placer.is_preparing(row) and not on_surface:
             return  # it comes by itself
         box.operator("mvgamba.place_on_surface" if on_surface else "mvgamba.place_result").request_id = row.id
 

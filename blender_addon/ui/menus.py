@@ -77,7 +77,7 @@ class MVGAMBA_OT_import_result(bpy.types.Operator):
     def execute(self, context: bpy.types.Context) -> set[str]:
         folder = Path(self.filepath).parent
         try:
-            is_placed = session().place_here(context, api.row_of(read_entry(folder), context=context))
+            is_placed = session().placer.place_here(context, api.row_of(read_entry(folder), context=context))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             text = tr("{name} lies in no folder of a result; Blender's own glTF import takes any GLB")
             self.report({"ERROR"}, text.format(name=Path(self.filepath).name))

@@ -11,7 +11,7 @@ from .. import api
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow
-from ..scene import lods, session, variants
+from ..scene import lods, placer, variants
 from ..scene.classes import register_classes, unregister_classes
 from ..scene.result import PART, adjust, is_result, obstacle, parts_of, reset, selected_results
 from ..scene.target import find_replaced
@@ -294,7 +294,7 @@ def add_parts(context: bpy.types.Context, obj: bpy.types.Object, _row: JobRow) -
 
 
 def wanted_parts(context: bpy.types.Context, row: JobRow) -> tuple[int, str]:
-    """What `add_parts` will add, as far as it can be made of the file alone. Has the form that the session asks."""
+    """What `add_parts` will add, as far as it can be made of the file alone. Has the form that the placer asks."""
     replaced = find_replaced(row.request.target, context.scene) if row.request.target.mode == "REPLACE" else None
     if replaced is not None and not lods.is_as_stored(replaced):
         return 0, "NONE"  # of what its modifiers make
@@ -320,11 +320,11 @@ CLASSES = (
 
 def register() -> None:
     register_classes(CLASSES)
-    session.after_placing.append(add_parts)
-    session.wanted_parts.append(wanted_parts)
+    placer.after_placing.append(add_parts)
+    placer.wanted_parts.append(wanted_parts)
 
 
 def unregister() -> None:
-    session.wanted_parts.remove(wanted_parts)
-    session.after_placing.remove(add_parts)
+    placer.wanted_parts.remove(wanted_parts)
+    placer.after_placing.remove(add_parts)
     unregister_classes(CLASSES)

@@ -18,7 +18,8 @@ from ..core.glb import read_positions
 from ..core.i18n import tr
 from ..core.jobs import JobRow, JobState
 from ..scene.classes import register_classes, unregister_classes
-from ..scene.session import busy_obstacle, session
+from ..scene.placer import busy_obstacle
+from ..scene.session import session
 from ..scene.surface import surface_under
 
 log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class MVGAMBA_OT_place_on_surface(bpy.types.Operator):
             self.report({"WARNING"}, tr("This job is no longer listed"))
             return {"CANCELLED"}
         try:
-            is_placed = session().place_here(context, row, frame=Matrix(self._matrix().tolist()))
+            is_placed = session().placer.place_here(context, row, frame=Matrix(self._matrix().tolist()))
         except AddonError as error:
             row.state, row.reason, row.message = JobState.FAILED, error.reason, error.message
             self.report({"ERROR"}, sentence(error.reason, error.message))

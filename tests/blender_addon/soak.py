@@ -104,7 +104,7 @@ class Soak:
 
     def _send(self, number: int) -> None:
         api = self._module("api")
-        self._module("scene.session").session().makes_ready = True  # as in a window
+        self._module("scene.session").session().placer.makes_ready = True  # as in a window
         bpy.context.scene.mvgamba.lod_count = self._random.choice((0, 0, 0, 1))  # which another Blender makes
         word = self._random.choice(WORDS)
         meshes = [obj for obj in bpy.context.scene.objects if obj.type == "MESH" and obj.mvgamba.kind == "NONE"]

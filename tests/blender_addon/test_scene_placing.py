@@ -27,7 +27,7 @@ def ready(addon, scene, tmp_path, request_for):
 
     yield ready
     board.rows.clear()
-    addon.session().file_loaded()
+    addon.session().placer.file_loaded()
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_several_meshes_of_a_file_become_one(ready, pump, tmp_path):
 
 
 def test_what_comes_after_placing_is_in_the_same_undo_step(addon, ready, pump, scene):
-    after_placing = addon.module("scene.session").after_placing
+    after_placing = addon.module("scene.placer").after_placing
 
     def add_copy(context, obj, row):
         assert row.job_id == "jobs/3"

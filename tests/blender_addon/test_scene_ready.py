@@ -21,11 +21,11 @@ KINDS = ("scenes", "objects", "meshes", "materials", "images", "collections", "n
 @pytest.fixture
 def session(addon, scene, monkeypatch):
     """As in a window: what takes long is made before."""
-    addon.session().makes_ready = True
+    addon.session().placer.makes_ready = True
     yield addon.session()
     addon.session().board.rows.clear()
     addon.session().pump()
-    addon.session().makes_ready = False
+    addon.session().placer.makes_ready = False
 
 
 @pytest.fixture
@@ -64,7 +64,9 @@ def begin(session):
 @pytest.fixture
 def finish(addon, session):
     def finish(row, text="Placed"):
-        assert addon.jobs.wait_until(session.pump, lambda: not session.is_preparing(row), timeout=60, interval=0.01)
+        assert addon.jobs.wait_until(
+            session.pump, lambda: not session.placer.is_preparing(row), timeout=60, interval=0.01
+        )
         session.pump()
         assert row.text == text
 
@@ -106,7 +108,7 @@ def test_parts_made_by_another_blender_are_those_that_this_one_makes(addon, sess
     begin(row := ready(ball, lods=3, collision="CONVEX"))
     finish(row)
     (there,) = results()
-    session.makes_ready = False
+    session.placer.makes_ready = False
     session.pump()
     row = ready(ball, lods=3, collision="CONVEX")
     session.pump()
@@ -158,7 +160,7 @@ def test_many_faces_of_all_variants_are_made_by_another_blender(
 ):
     more = glb_files.write(tmp_path / "more.glb", *glb_files.ball(8, 8), image=glb_files.picture())
     addon.module("core.mesh_file").prepare([ball, more])
-    monkeypatch.setattr(addon.module("scene.session"), "MOST_FACES", 1000)
+    monkeypatch.setattr(addon.module("scene.placer"), "MOST_FACES", 1000)
     begin(row := ready(ball, more))
     monkeypatch.setattr(addon.module("scene.importing"), "_made", None)
     finish(row)
@@ -168,10 +170,10 @@ def test_many_faces_of_all_variants_are_made_by_another_blender(
 
 
 def test_a_replaced_result_gets_its_parts_anew(addon, session, ready, finish, ball, tmp_path):
-    session.makes_ready = False
+    session.placer.makes_ready = False
     ready(ball, lods=2)
     session.pump()
-    session.makes_ready = True
+    session.placer.makes_ready = True
     (obj,) = results()
     addon.module("scene.result").adjust(obj, addon.module("scene.result").Matrix.Rotation(1.0, 4, "X"))
     bpy.context.view_layer.update()
@@ -259,7 +261,7 @@ def test_the_end_of_the_process_only_makes_it_slower(session, ready, begin, fini
 
 def test_another_blender_that_fails_only_makes_it_slower(addon, session, ready, begin, finish, ball, monkeypatch):
     monkeypatch.setattr(
-        addon.module("scene.session"), "blender_command", lambda script: (sys.executable, "-c", "raise SystemExit(3)")
+        addon.module("scene.placer"), "blender_command", lambda script: (sys.executable, "-c", "raise SystemExit(3)")
     )
     begin(row := ready(ball, lods=1))
     finish(row)
@@ -273,7 +275,7 @@ def test_a_click_returns_at_once_and_the_timer_places(addon, session, ready, fin
     finish(row)
     assert tuple(results()[0].location) == (1, 2, 3)
     other = ready(ball)
-    session.file_loaded()  # made for another file, but a person wants it here
+    session.placer.file_loaded()  # made for another file, but a person wants it here
     other.request = row.request
     assert bpy.ops.mvgamba.place_result(request_id=other.id) == {"FINISHED"}
     assert len(results()) == 2
@@ -282,8 +284,8 @@ def test_a_click_returns_at_once_and_the_timer_places(addon, session, ready, fin
 def test_what_waits_for_a_click_is_made_ready_meanwhile(addon, session, ready, ball):
     row = ready(ball, mode="SURFACE", lods=1)
     session.pump()
-    assert row.text == "Ready, choose a surface for it" and session.is_preparing(row)
-    assert addon.jobs.wait_until(session.pump, lambda: not session.is_preparing(row), timeout=60)
+    assert row.text == "Ready, choose a surface for it" and session.placer.is_preparing(row)
+    assert addon.jobs.wait_until(session.pump, lambda: not session.placer.is_preparing(row), timeout=60)
     assert bpy.ops.mvgamba.place_on_surface(request_id=row.id) == {"FINISHED"}
     assert len(results()[0].children) == 1 and not left_files()
 

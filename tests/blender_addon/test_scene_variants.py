@@ -64,7 +64,7 @@ def place(addon, scene, tmp_path):
             )
             for k in range(len(scales))
         )
-        obj = addon.session().place(bpy.context, row)
+        obj = addon.session().placer.place(bpy.context, row)
         assert row.note == ""
         bpy.context.view_layer.update()
         return obj
