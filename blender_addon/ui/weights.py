@@ -129,35 +129,45 @@ def draw_weights(layout: bpy.types.UILayout, context: bpy.types.Context) -> None
         return
     state, work = context.window_manager.mvgamba, book().work
     row = layout.row()
-    row.template_list("MVGAMBA_UL_weights", "", state, "weights", state, "active_weights", rows=4)
-    row.column().operator("mvgamba.weights_refresh", text="", icon="FILE_REFRESH")
-    entry = selected(context)
-    if entry is not None:
-        column = layout.column(align=True)
-        for line in facts(entry):
-            draw_text(column, line)
-        checked = book().checked(entry.name)
-        if checked is not None and not checked.is_whole:
-            draw_text(layout, checked.said, icon="ERROR")
-    elif not book().is_read:
-        draw_text(layout, tr("Not read yet"), icon="INFO")
-    if work is not None:
-        title = f"{work.name}: {work.text}" if work.name else work.text
-        layout.progress(factor=work.fraction, text=title)
-    row = layout.row(align=True)
-    if work is not None:
-        row.operator("mvgamba.weights_pause", text=tr("Pause") if work.kind == "download" else tr("Stop"))
+    if state.weights:
+        row.template_list("MVGAMBA_UL_weights", "", state, "weights", state, "active_weights", rows=4)
     else:
-        row.operator("mvgamba.weights_download", text=download_label(entry))
-    row.operator("mvgamba.weights_verify")
-    row = layout.row(align=True)
-    row.operator("mvgamba.weights_import")
-    row.operator("mvgamba.weights_import_folder")
+        draw_text(row, reading_obstacle(context) or tr("Not read yet"), icon="INFO")
+    row.column().operator("mvgamba.weights_refresh", text="", icon="FILE_REFRESH")
+    if state.weights:
+        _draw_selected(layout, selected(context))
+        if work is not None:
+            title = f"{work.name}: {work.text}" if work.name else work.text
+            layout.progress(factor=work.fraction, text=title)
+        _draw_weights_buttons(layout, context)
     if book().error is not None:
         draw_text(layout, sentence(book().error.reason, book().error.message), icon="ERROR")
         draw_buttons(layout, book().error.reason)
     elif book().note:
         draw_text(layout, book().note, icon="INFO")
+
+
+def _draw_selected(layout: bpy.types.UILayout, entry: WeightsEntry | None) -> None:
+    if entry is None:
+        return
+    column = layout.column(align=True)
+    for line in facts(entry):
+        draw_text(column, line)
+    checked = book().checked(entry.name)
+    if checked is not None and not checked.is_whole:
+        draw_text(layout, checked.said, icon="ERROR")
+
+
+def _draw_weights_buttons(layout: bpy.types.UILayout, context: bpy.types.Context) -> None:
+    row, work = layout.row(align=True), book().work
+    if work is not None:
+        row.operator("mvgamba.weights_pause", text=tr("Pause") if work.kind == "download" else tr("Stop"))
+    else:
+        row.operator("mvgamba.weights_download", text=download_label(selected(context)))
+    row.operator("mvgamba.weights_verify")
+    row = layout.row(align=True)
+    row.operator("mvgamba.weights_import")
+    row.operator("mvgamba.weights_import_folder")
 
 
 def facts(entry: WeightsEntry) -> list[str]:

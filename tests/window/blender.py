@@ -15,7 +15,7 @@ from typing import Any
 
 from blender_addon.build_addon import WHEELS, build, collect_wheels
 from tests.window.chroots import RELEASES, Release, ensure_blender, extension_tool, window_root
-from tests.window.display import WIDTH, Display
+from tests.window.display import SIZE, Display
 from tests.window.outside import BACKEND, Outside
 
 INSIDE = Path(__file__).resolve().parent / "inside"
@@ -79,7 +79,7 @@ def run_scenario(
     options: dict[str, Any] | None = None,
     pipeline: str = "fake",
     backend: tuple[str, ...] = BACKEND,
-    height: int = 960,
+    size: tuple[int, int] = SIZE,
     install: bool = True,
 ) -> Outcome:
     """Start Blender with a fresh copy of the user folder, let `inside/<scenario>.py` act in it, and end it.
@@ -89,7 +89,7 @@ def run_scenario(
         options: For the scenario.
         limit: Seconds after which it is ended by force.
         pipeline: Of the backend: fake or real.
-        height: Of the screen, in pixels.
+        size: Of the screen: width and height, in pixels.
         install: Whether the extension is installed already; else the scenario does it from `window.zip_path`.
     """
     root = ensure_blender(release)
@@ -103,9 +103,9 @@ def run_scenario(
             shutil.copy(extension_zip(), home / "mvgamba.zip")
         shutil.copytree(INSIDE, home / "inside", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(INSIDE.parents[1] / "blender_addon" / "soak.py", home / "inside")
-        for program, name in {"bridge.py": "mvgamba-backend", "xclip.py": "xclip"}.items():
+        for name, program in {"mvgamba-backend": "bridge.py", "mvgamba": "bridge.py", "xclip": "xclip.py"}.items():
             Path(shutil.copy(INSIDE.parent / program, _made(home / "bin") / name)).chmod(0o755)
-        with Display(height) as display, Outside(display, root, out, backend=backend) as outside:
+        with Display(size) as display, Outside(display, root, out, backend=backend) as outside:
             setting = {
                 "scenario": scenario,
                 "port": outside.port,
@@ -118,7 +118,7 @@ def run_scenario(
             }
             (home / "setting.json").write_text(json.dumps(setting))
             command = [*_blender(root, inner, DISPLAY=display.name), "--gpu-backend", "opengl"]
-            command += ["-noaudio", "--window-geometry", "0", "0", str(WIDTH), str(height)]
+            command += ["-noaudio", "--window-geometry", "0", "0", str(size[0]), str(size[1])]
             command += ["--python", f"{inner}/inside/harness.py"]
             began = time.time()
             with (out / "blender.log").open("w") as log:

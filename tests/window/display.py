@@ -9,16 +9,17 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
-WIDTH = 1280
+SIZE = (1280, 960)
+"""Width and height of the usual screen, in pixels."""
 
 
 class Display:
     """One X server of our own. A context manager; it takes a free number and ends with the block."""
 
-    def __init__(self, height: int) -> None:
+    def __init__(self, size: tuple[int, int] = SIZE) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mvgamba-window-")
         read, write = os.pipe()
-        command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{WIDTH}x{height}x24", "+extension", "GLX"]
+        command = ["Xvfb", "-displayfd", str(write), "-screen", "0", f"{size[0]}x{size[1]}x24", "+extension", "GLX"]
         # The frame buffer lies in a file, in the format of xwd: a screenshot costs no program and no connection.
         command += ["-fbdir", self._folder.name, "-nolisten", "tcp", "-noreset"]
         self._process = subprocess.Popen(command, pass_fds=(write,), stderr=subprocess.DEVNULL)

@@ -25,6 +25,12 @@ _TABS = 28
 """Pixels at the right of a sidebar that its tabs take."""
 
 
+def _environment() -> dict[str, str]:
+    """Ours, with the packages of this checkout."""
+    paths = [str(ROOT / folder) for folder in ("", "protos", "backend")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
 class Outside:
     """Serves one Blender on a loopback port, one thread for each connection. A context manager."""
 
@@ -69,6 +75,9 @@ class Outside:
                     if request["want"] == "backend":
                         self._run_backend(request, lines)
                         return
+                    if request["want"] == "command":
+                        self._run_command(request["arguments"], lines)
+                        return
                     answer = getattr(self, f"_do_{request.pop('want')}")(**request)
                     lines.write(json.dumps(answer) + "\n")
                     lines.flush()
@@ -80,8 +89,7 @@ class Outside:
         arguments = list(request["arguments"])
         at = arguments.index("--data-dir") + 1
         arguments[at] = str(self._root) + arguments[at]
-        paths = [str(ROOT / folder) for folder in ("", "protos", "backend")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "MVGAMBA_TOKEN": request["token"]}
+        environment = {**_environment(), "MVGAMBA_TOKEN": request["token"]}
         with (self._out / "backend.log").open("a") as log:
             process = subprocess.Popen(
                 [*self._backend, *arguments],
@@ -108,6 +116,22 @@ class Outside:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+    def _run_command(self, arguments: list[str], lines: IO[str]) -> None:
+        """Run `mvgamba` for the bridge at the other end, with a folder of weights of this scenario's own."""
+        environment = {**_environment(), "MVGAMBA_WEIGHTS": str(self._out / "weights")}
+        with (self._out / "mvgamba.log").open("a") as log:
+            done = subprocess.run(
+                [sys.executable, "-P", "-m", "mvgamba", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                cwd=self._out,
+            )
+        lines.write(f"{done.stdout}exit {done.returncode}\n")
+        lines.flush()
 
     def _do_screenshot(self, name: str, box: list[float] | None = None, trim: bool = False) -> str:
         """Keep the screen, or the box (left, top, right, bottom) of it, as PNG of 256 colours.

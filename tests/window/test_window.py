@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.window.chroots import Release
@@ -22,7 +23,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "limit": 240,
         "scenario": "panels",
         "options": {"theme": "Blender_Light", "open": True},
-        "height": 1600,
+        "size": (1280, 1900),
     },
     "generate": {"limit": 240},
     "placing": {"limit": 300},
@@ -31,12 +32,15 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "keymap": {"limit": 240},
     "languages": {"limit": 240},
     "stall": {"limit": 900 if LONG else 500, "options": {"seconds": 300 if LONG else 40}},
+    "stall_small": {"scenario": "stall", "size": (640, 480), "limit": 500, "options": {"seconds": 120}},
     "soaking": {"limit": 420 + 4 * SOAK_JOBS, "options": {"jobs": SOAK_JOBS, "seed": 2}},
     "first_asset": {"limit": 600, "pipeline": "real", "install": False},
 }
 """In the order in which each Blender plays them, with the arguments of `run_scenario`; limits are for a busy machine."""
-MEASURED = ("stall", "soaking", "first_asset")
+MEASURED = ("stall", "stall_small", "soaking", "first_asset")
 """What the long run plays."""
+if not LONG:
+    del SCENARIOS["stall_small"]
 
 Outcomes = Callable[[Release, str], Any]
 Note = Callable[[str], None]
@@ -47,6 +51,8 @@ def test_panels_draw_in_every_state(release: Release, outcomes: Outcomes, note: 
     shut, opened = outcomes(release, "panels").report, outcomes(release, "panels_open").report
     assert (shut["placed"], shut["review"]) == ("placed", "views_ready")
     assert shut["panels"] == sorted({*shut["drawn"], *opened["drawn"]}), "some panel was never drawn"
+    states = opened["weights"]
+    assert states["starter-cpu"] == "package" and states["mvdream"] == "absent", states
     note(f"{release.version} slowest draw of a panel by state, ms: {json.dumps(shut['slowest_draw_ms'])}")
 
 
@@ -154,11 +160,12 @@ def test_a_key_that_a_person_gives_sends_a_job(release: Release, outcomes: Outco
         assert report["kept"] and report["again"] == "placed"
 
 
-def test_jobs_run_while_blender_goes_on(release: Release, outcomes: Outcomes, note: Note) -> None:
+@pytest.mark.parametrize("scenario", [name for name in SCENARIOS if name.startswith("stall")])
+def test_jobs_run_while_blender_goes_on(release: Release, scenario: str, outcomes: Outcomes, note: Note) -> None:
     """Figures only: how quick this is depends on the machine. `tests/benchmarks/results/window.json` has some."""
-    report = outcomes(release, "stall").report
+    report = outcomes(release, scenario).report
     assert set(report["states"]) == {"placed"}, report["states"]
-    for name in ("idle", "other_tab", "busy"):
+    for name in ("idle", "other_tab", "own_cubes", "busy"):
         figures = report[name]
         note(f"{release.version} {name}: gaps of the main loop {figures['gap_ms']}")
         note(f"{release.version} {name}: the same without redraws of the view {figures['gap_without_view_redraw_ms']}")

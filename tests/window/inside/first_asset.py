@@ -14,7 +14,6 @@ PROMPT = "a red wooden barrel"
 
 
 def steps(window: Window) -> Iterator[float]:
-    window.use_theme(window.options.get("theme", "Blender_Dark"))
     began = last = time.monotonic()
     took: dict[str, float] = {}
 
@@ -64,13 +63,3 @@ def steps(window: Window) -> Iterator[float]:
         faces=sum(len(obj.data.polygons) for obj in results),
     )
     window.ask("screenshot", name="as_it_is")
-    window.view.spaces.active.shading.color_type = "TEXTURE"
-    for obj in bpy.context.scene.objects:
-        obj.select_set(obj in results)
-        obj.hide_set(obj not in results)
-    with window.override():
-        bpy.ops.view3d.view_selected()
-    left, top, _right, bottom = window.box("WINDOW")
-    window.ask("move", x=left + 8, y=bottom - 8)
-    yield 3.0
-    window.ask("screenshot", name="placed", box=(left + 60, top + 60, window.box("UI")[0], bottom - 40))

@@ -10,6 +10,7 @@ SAID = ("Generate", "Start", "Reveal", "Enter a prompt", "Queued, {count} ahead"
 
 
 def steps(window: Window) -> Iterator[float]:
+    window.view.spaces.active.overlay.show_overlays = False  # one colour below the panels, for trimming
     yield from window.open_sidebar()
     view, settings = bpy.context.preferences.view, bpy.context.scene.mvgamba
     settings.source = "TEXT"

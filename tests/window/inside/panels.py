@@ -18,6 +18,9 @@ def steps(window: Window) -> Iterator[float]:
     window.view.spaces.active.overlay.show_overlays = False  # one colour below the panels, for trimming
     yield from window.open_sidebar()
     if window.options.get("open"):
+        book = window.module("scene.session").session().weights
+        yield from until(lambda: book.is_read and not book.is_busy, 60, "the list of weights")
+        window.report["weights"] = {entry.name: entry.state.value for entry in book.entries}
         yield from sources(window, "open")
         yield from cameras(window)
         yield from preferences(window)
@@ -102,7 +105,6 @@ def jobs(window: Window) -> Iterator[float]:
     bpy.ops.mvgamba.cancel(request_id=cancelled.id)
     yield from until(lambda: not cancelled.is_active, 30, "a cancelled job")
     yield from shown(window, "jobs")
-    window.ask("screenshot", name="window")
     bpy.ops.mvgamba.cancel_all()
     yield from until(lambda: not session.board.num_active, 30, "the end of all jobs")
 

@@ -65,9 +65,10 @@ def look(window: Window) -> None:
             bpy.context.view_layer.objects.active = obj
     space = window.view.spaces.active
     space.shading.color_type, space.shading.show_cavity = "TEXTURE", True
+    space.shading.show_specular_highlight = False
     space.overlay.show_floor = space.overlay.show_axis_x = space.overlay.show_axis_y = False
     space.overlay.show_cursor = False
     view = space.region_3d
-    view.view_location, view.view_distance = (1.3, 0.9, 0.9), 9.5  # the sidebar covers the right
-    view.view_rotation = (0.815, 0.565, -0.075, -0.11)
+    view.view_location, view.view_distance = (1.25, 0.9, 0.95), 7.2  # the sidebar covers the right
+    view.view_rotation = (0.79, 0.6, -0.077, -0.105)
     view.view_perspective = "PERSP"

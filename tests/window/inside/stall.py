@@ -15,6 +15,8 @@ IDLE = 20.0
 """Seconds without jobs before, for comparison."""
 REDRAWS = 6
 """Of a sidebar with nothing of ours in it, in a second, for comparison too: about as many as four jobs ask for."""
+ADDS = 2.0
+"""Seconds between two cubes by Blender's own Add menu, for comparison too: about as often as a result comes."""
 
 
 def steps(window: Window) -> Iterator[float]:
@@ -38,6 +40,14 @@ def steps(window: Window) -> Iterator[float]:
         yield 1.0 / REDRAWS
     other.stop()
     report["other_tab"] = other.figures()
+    cubes = Probe()
+    cubes.start()
+    for number in range(int(IDLE / ADDS)):
+        with window.override():
+            bpy.ops.mesh.primitive_cube_add("EXEC_DEFAULT", True, location=(number % 7, number % 5, 0))
+        yield ADDS
+    cubes.stop()
+    report["own_cubes"] = cubes.figures()
     yield from window.open_sidebar()
     api, session = window.module("api"), window.module("scene.session").session()
     # The backend's start is not part of it.
