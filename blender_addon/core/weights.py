@@ -98,7 +98,7 @@ class WeightsEntry:
         """A few words."""
         match self.state:
             case WeightsState.PACKAGE:
-                return tr("With the backend")
+                return tr("Included")
             case WeightsState.THERE:
                 return size_text(self.fetched)
             case WeightsState.PARTIAL:
@@ -106,7 +106,7 @@ class WeightsEntry:
             case WeightsState.DAMAGED:
                 return tr("Damaged")
             case WeightsState.ABSENT:
-                return tr("Not downloaded") if self.can_download else tr("Not there")
+                return tr("Not there")
 
 
 @dataclass(frozen=True)

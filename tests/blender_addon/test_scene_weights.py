@@ -89,7 +89,7 @@ def test_the_list_shows_what_there_is_and_what_it_is_for(page):
     calls: list = []
     item = bpy.context.window_manager.mvgamba.weights["mvdream"]
     page.ui.MVGAMBA_UL_weights.draw_item(None, bpy.context, LayoutRecorder(calls), None, item, 0, None, "", 0)
-    assert texts(calls) == ["mvdream", "Not downloaded"]
+    assert texts(calls) == ["mvdream", "Not there"]
     calls = []
     page.ui.MVGAMBA_PT_weights.draw(SimpleNamespace(layout=LayoutRecorder(calls)), bpy.context)
     assert "mvgamba.weights_import_folder" in operators(calls)
