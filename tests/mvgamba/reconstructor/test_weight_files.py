@@ -39,7 +39,8 @@ def test_a_released_checkpoint_gives_the_same_surfels_after_import(tmp_path, sca
     assert main(["weights", "import", str(file), "--licence", "MIT"]) == 0
     assert "--reconstructor mvgamba" in capsys.readouterr().out
     assert main(["weights", "list", "--json"]) == 0
-    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()][-1]
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (listed,) = [line for line in lines if line["name"] == "mvgamba"]
     assert (listed["name"], listed["model"], listed["licence"]) == ("mvgamba", "mvgamba", "MIT")
     assert listed["is_default"] and listed["path"] == str(mine / "mvgamba.safetensors")
     assert main(["weights", "verify"]) == 0
