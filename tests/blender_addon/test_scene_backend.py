@@ -127,7 +127,7 @@ def test_the_preferences_draw_in_both_modes(addon, preferences, ui):
         cls.draw(panel, bpy.context)
         shown = [arguments[1] for name, arguments, _ in calls if name == "prop"]
         assert ("remote_token" in shown) == (mode == "REMOTE") and ("backend_path" in shown) == (mode == "LOCAL")
-        assert ("mvgamba.weights_download" in operators(calls)) == (mode == "LOCAL")
+        assert ("mvgamba.weights_refresh" in operators(calls)) == (mode == "LOCAL")
     preferences.show_advanced = preferences.show_weights = False
 
 
