@@ -160,7 +160,9 @@ def _apart_from(
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:
-    """In milliseconds, of values in falling order."""
+    """In milliseconds, of values in falling order; empty for none: a busy machine may redraw in every gap."""
+    if not seconds:
+        return {}
     shares = {"p50": 0.5, "p99": 0.01, "p99.9": 0.001, "max": 0.0}
     return {name: round(1e3 * seconds[int(share * len(seconds))], 1) for name, share in shares.items()}
 
