@@ -27,6 +27,7 @@ from . import (
     surface,
     uninstall,
     weights,
+    weights_operators,
 )
 
 # In the order of the panels; what a panel hangs under comes before it.
@@ -48,6 +49,7 @@ MODULES = (
     uninstall,
     backend,
     weights,
+    weights_operators,
     setup,
     diagnostics,
     remedies,

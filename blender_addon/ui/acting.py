@@ -1,13 +1,14 @@
-"""Operators that say in a sentence what went wrong, and those that act on a row of the jobs list."""
+"""Operators that say in a sentence what went wrong, those that act on a row of the jobs list, and those that choose a folder."""
 
 from collections.abc import Callable
 
 import bpy
-from bpy.props import StringProperty
+from bpy.props import BoolProperty, StringProperty
 
 from ..core.errors import AddonError, sentence
 from ..core.i18n import tr
 from ..core.jobs import JobRow
+from ..scene.backend import own_preferences
 from ..scene.session import session
 
 
@@ -38,3 +39,26 @@ class RowOperator(bpy.types.Operator):
 
     def act(self, context: bpy.types.Context, row: JobRow) -> bool | None:
         raise NotImplementedError
+
+
+class FolderOperator(bpy.types.Operator):
+    """Has a person choose the folder that a preference names."""
+
+    bl_options = {"INTERNAL"}
+    preference = ""
+    """Its name, given by each operator."""
+
+    request_id: StringProperty(options={"SKIP_SAVE", "HIDDEN"})
+    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context: bpy.types.Context) -> set[str]:
+        own = own_preferences(context)
+        if own is None or not self.directory:
+            return {"CANCELLED"}
+        setattr(own, self.preference, self.directory)
+        return {"FINISHED"}

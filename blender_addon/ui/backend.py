@@ -1,7 +1,7 @@
 """The backend, as far as a person has to do with it: how it is, and the buttons that change that."""
 
 import bpy
-from bpy.props import BoolProperty, StringProperty
+from bpy.props import StringProperty
 
 from ..core.backend_status import BackendState, BackendStatus
 from ..core.errors import AddonError, remedy, sentence
@@ -19,6 +19,7 @@ from ..scene.classes import register_classes, unregister_classes
 from ..scene.folders import ROOT_PACKAGE
 from ..scene.session import session
 from . import uninstall
+from .acting import FolderOperator
 from .preferences import found_command, is_backend_found
 from .sidebar import Sidebar
 from .wrapped import draw_text
@@ -398,24 +399,11 @@ class MVGAMBA_OT_use_automatic_port(_Remedy):
         return {"FINISHED"}
 
 
-class MVGAMBA_OT_change_folder(_Remedy):
+class MVGAMBA_OT_change_folder(FolderOperator):
     bl_idname = "mvgamba.change_folder"
     bl_label = "Change Folder"
     bl_description = "Choose another folder for the jobs and results of the local backend"
-
-    directory: StringProperty(subtype="DIR_PATH", options={"SKIP_SAVE", "HIDDEN"})
-    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
-
-    def invoke(self, context: bpy.types.Context, _event: bpy.types.Event) -> set[str]:
-        context.window_manager.fileselect_add(self)
-        return {"RUNNING_MODAL"}
-
-    def execute(self, context: bpy.types.Context) -> set[str]:
-        own = own_preferences(context)
-        if own is None or not self.directory:
-            return {"CANCELLED"}
-        own.data_folder = self.directory
-        return {"FINISHED"}
+    preference = "data_folder"
 
 
 CLASSES = (

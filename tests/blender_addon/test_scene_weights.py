@@ -47,12 +47,13 @@ def hub(addon, preferences, monkeypatch):
 @pytest.fixture
 def page(addon, preferences, hub, tmp_path, monkeypatch):
     """The panel over an empty folder of weights, with the list read and online access on."""
-    ui = addon.module("ui.weights")
-    monkeypatch.setattr(ui, "check_online_access", lambda: None)
+    ui, operators_ui = addon.module("ui.weights"), addon.module("ui.weights_operators")
+    monkeypatch.setattr(operators_ui, "check_online_access", lambda: None)
     own().weights_folder = str(tmp_path / "Gewichte ü")
     assert bpy.ops.mvgamba.weights_refresh() == {"FINISHED"}
     yield SimpleNamespace(
         ui=ui,
+        operators=operators_ui,
         book=ui.book(),
         folder=tmp_path / "Gewichte ü",
         calls=lambda: drawn(ui.draw_weights, bpy.context),
@@ -98,7 +99,7 @@ def test_the_list_shows_what_there_is_and_what_it_is_for(page):
 def test_dialogs_show_licence_and_size_with_the_question_for_them(page):
     for name, title in (("weights_download", "mvdream"), ("weights_import_folder", "")):
         rna, calls = getattr(bpy.ops.mvgamba, name).get_rna_type(), []
-        operator = getattr(page.ui, f"MVGAMBA_OT_{name}")
+        operator = getattr(page.operators, f"MVGAMBA_OT_{name}")
         operator.draw(SimpleNamespace(layout=LayoutRecorder(calls), name=title, bl_rna=rna), bpy.context)
         assert "accept" in [arguments[1] for kind, arguments, _ in calls if kind == "prop"]
         assert "OpenRAIL" in " ".join(texts(calls))
@@ -107,13 +108,13 @@ def test_dialogs_show_licence_and_size_with_the_question_for_them(page):
 
 def test_packages_that_the_backend_lacks_are_named_before_anything_comes(page):
     entry = dataclasses.replace(page.book.find("mvdream"), missing=("diffusers", "accelerate"))
-    assert any("Also needs diffusers, accelerate" in line for line in page.ui.download_question(entry))
+    assert any("Also needs diffusers, accelerate" in line for line in page.operators.download_question(entry))
     assert not any("Also needs" in line for line in page.ui.facts(page.book.find("starter-cpu")))
 
 
 def test_weights_are_downloaded_after_their_licence_was_accepted(addon, page, hub):
     page.select("mvdream")
-    question = " ".join(page.ui.download_question(page.ui.selected(bpy.context)))
+    question = " ".join(page.operators.download_question(page.ui.selected(bpy.context)))
     assert "OpenRAIL" in question and "about 2.6 GB" in question and str(page.folder) in question
     with pytest.raises(RuntimeError, match="Nothing comes before its licence is accepted: CreativeML OpenRAIL"):
         bpy.ops.mvgamba.weights_download()
@@ -143,7 +144,9 @@ def test_a_download_shows_its_bytes_is_paused_and_goes_on(addon, page, hub):
     assert bpy.ops.mvgamba.weights_pause() == {"FINISHED"} and not bpy.ops.mvgamba.weights_pause.poll()
     assert wait(addon, lambda: not page.book.is_busy)
     assert page.book.error is None and page.ui.download_label(page.ui.selected(bpy.context)) == "Go On"
-    assert any(text.endswith("are there already") for text in page.ui.download_question(page.ui.selected(bpy.context)))
+    assert any(
+        text.endswith("are there already") for text in page.operators.download_question(page.ui.selected(bpy.context))
+    )
     hub.hold_after = None
     hub.go_on.set()
     hub.asked.clear()
@@ -153,7 +156,7 @@ def test_a_download_shows_its_bytes_is_paused_and_goes_on(addon, page, hub):
 
 
 def test_nothing_is_downloaded_without_online_access_and_files_are_taken_in(addon, page, hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(page.ui, "check_online_access", addon.module("scene.backend").check_online_access)
+    monkeypatch.setattr(page.operators, "check_online_access", addon.module("scene.backend").check_online_access)
     assert not bpy.app.online_access
     with pytest.raises(RuntimeError, match="Online access is off: see Preferences"):
         bpy.ops.mvgamba.weights_download(name="mvdream", accept=True)
@@ -163,7 +166,7 @@ def test_nothing_is_downloaded_without_online_access_and_files_are_taken_in(addo
     assert bpy.ops.mvgamba.weights_import("EXEC_DEFAULT", filepath=str(file), licence="MIT") == {"FINISHED"}
     page.select("Mobel")
     assert "Licence: MIT" in texts(page.calls()) and (page.folder / "Mobel.safetensors").is_file()
-    assert page.ui.unused_name(file) == "Mobel-2", "nothing is lost"
+    assert page.operators.unused_name(file) == "Mobel-2", "nothing is lost"
     with pytest.raises(RuntimeError, match="Nothing comes before its licence"):
         bpy.ops.mvgamba.weights_import_folder("EXEC_DEFAULT", directory=str(tmp_path))
 
